@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from sweeps.answer.page.write_page import write_comparison, write_report
 from sweeps.answer.results import read_results
 from sweeps.config import SweepConfig
-from sweeps.driver.caller import as_found, environment
+from sweeps.declared_types import checked
+from sweeps.driver.caller import as_found
 from sweeps.driver.early_server import head_start
 from sweeps.driver.followers import Follower
 from sweeps.driver.requests.finished import Changes, finish_tracking, no_effect, nothing_left
+from sweeps.environment import environment
 from sweeps.errors import UserError
-from sweeps.kinds import checked
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import open_sweep, refresh
 from sweeps.records.sweep_record import read_record
@@ -204,8 +205,6 @@ def run(
             name=name or "inline",
         )
         outcome = run_and_show(request, followers=followers)
-        if outcome.interrupted:
-            raise KeyboardInterrupt
         return _sweep(outcome.folder)
 
 
@@ -266,9 +265,7 @@ def resume(
                     space=space,
                     command=command,
                 )
-                outcome = run_and_show(request, folder, followers)
-            if outcome.interrupted:
-                raise KeyboardInterrupt
+                run_and_show(request, folder, followers)
         return _sweep(folder)
 
 
@@ -319,9 +316,7 @@ def confirm(
             )
             confirmed = found.answer.confirmation
             if confirmed is None or not confirmed.ended:
-                outcome = run_and_show(request, folder, followers, asked)
-                if outcome.interrupted:
-                    raise KeyboardInterrupt
+                run_and_show(request, folder, followers, asked)
         return _sweep(folder)
 
 

@@ -14,8 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from sweeps.declared_types import known_fields, settle_fields
 from sweeps.errors import UserError
-from sweeps.kinds import known_fields, settle_fields
 
 ARTIFACTS = "mlartifacts"
 """The folder of MLflow's artifacts, in the storage folder."""
@@ -34,7 +34,7 @@ class SweepConfig:
     """Once this time (`2h`) has passed since the first trial started, no new trial starts, running
     trials stop at their next evaluation, and paused ones end."""
     workers_per_trial: int = 1
-    """Worker processes that train one trial together (DDP)."""
+    """Worker processes that train one trial together (DDP, FSDP or DeepSpeed)."""
     gpus_per_worker: float | None = None
     """GPUs per worker. Default: 1 if the cluster has GPUs, else 0. A fraction such as 0.5 needs one
     worker per trial, and shares GPUs without measuring first."""
@@ -42,7 +42,8 @@ class SweepConfig:
     """Maximum number of trials that share a GPU; 1 turns sharing off. The first trial runs alone,
     to measure how many fit. Only for trials with one worker."""
     cpus_per_worker: int | None = None
-    """CPUs per worker. Default: 1 without GPUs, else CPUs / GPUs of the smallest node, 1 to 8."""
+    """CPUs per worker. Default: 1 without GPUs, else CPUs / GPUs of the smallest node, divided by
+    the trials that may share a GPU; at most 8."""
     max_concurrent: int | None = None
     """Maximum number of concurrent trials. Default: as many as fit on the cluster. Required on an
     autoscaling cluster."""

@@ -23,7 +23,7 @@ from sweeps.report import LogEntry, Report
 from sweeps.space.domain_data import DomainData
 from sweeps.trackers.follow import Feed, follow
 from sweeps.trackers.known import TRACKERS
-from sweeps.trackers.mlflow.store import make_store
+from sweeps.trackers.mlflow.sqlite_store import make_store
 from sweeps.trackers.process import TrackerProcess, shortfall
 from sweeps.trackers.state import log_file
 from tests.written_record import put_record

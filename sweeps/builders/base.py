@@ -21,6 +21,7 @@ from sweeps.builders.data.data_problems import column_problems, data_problems
 from sweeps.builders.data.data_source import (
     SPLIT_NAMES,
     TEST_NAMES,
+    Source,
     Split,
     read_splits,
     unread_splits,
@@ -141,9 +142,7 @@ class TextBuilder:
         eval_rows = None if problems else self.eval_rows
         problems += self._own_problems()
         problems += self._model_problems(tokens)
-        problems += data_problems(
-            self.dataset, self.dataset_config, self.dataset_revision, self._columns, eval_rows
-        )
+        problems += data_problems(self._source, self._columns, eval_rows)
         if problems:
             raise UserError(problems, where=type(self).__name__)
 
@@ -243,8 +242,7 @@ class TextBuilder:
         Raises:
             UserError: The rows cannot be read, or do not suit the task.
         """
-        where = (self.dataset, self.dataset_config, self.dataset_revision)
-        splits = read_splits(*where, self._split_names)
+        splits = read_splits(self._source, self._split_names)
         if self.judges_test and "validation" not in splits:
             raise UserError(
                 f"dataset={self.dataset!r}: no test split; export without --test",
@@ -261,8 +259,7 @@ class TextBuilder:
         """Return a note if the rows to evaluate on are held out from the train split."""
         if "validation" in splits:
             return []
-        where = (self.dataset, self.dataset_config, self.dataset_revision)
-        unread = unread_splits(*where, self._split_names)
+        unread = unread_splits(self._source, self._split_names)
         names = some(unread)
         return [
             f"no validation split: {len(evaluation):,} of the {len(splits['train']):,} train rows"
@@ -275,18 +272,21 @@ class TextBuilder:
         Versions replace the names of model and data.
         """
         values = {name: getattr(self, name) for name in self.data_fields if name != "revisions"}
-        where = (self.dataset, self.dataset_config, self.dataset_revision)
         # A note names these; those of a Hub dataset follow from its commit.
-        unread = [] if is_hub_name(self.dataset) else unread_splits(*where, self._split_names)
+        unread = [] if is_hub_name(self.dataset) else unread_splits(self._source, self._split_names)
         return {
             "builder": type(self).__qualname__,
             **({"code": code} if (code := own_code(type(self))) else {}),
             **({"split": "test"} if self.judges_test else {}),
             **({"unread": unread} if unread else {}),
             **values,
-            "dataset": data_version(*where, self._split_names),
+            "dataset": data_version(self._source, self._split_names),
             "model": tokenizer_version(self.model, self.model_revision),
         }
+
+    @property
+    def _source(self) -> Source:
+        return Source(self.dataset, self.dataset_config, self.dataset_revision)
 
     @property
     def _split_names(self) -> Mapping[Split, tuple[str, ...]]:

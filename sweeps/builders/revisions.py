@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sweeps.builders.data.data_source import Split, hub_cache, local_files
+from sweeps.builders.data.data_source import Source, Split, hub_cache, local_files
 from sweeps.builders.hub import hub_answers, is_hub_name, not_on_the_hub
 from sweeps.builders.pretrained import TOKENIZER_FILES, read_model_files
 
@@ -45,22 +45,16 @@ def pinned(revisions: Mapping[str, str], model: str, dataset: str) -> dict[str, 
     return {**revisions, **{name: _commit(name, revisions.get(name)) for name in wanted}}
 
 
-def data_version(
-    dataset: str,
-    config: str | None,
-    revision: str | None,
-    named: Mapping[Split, tuple[str, ...]],
-) -> list[str]:
+def data_version(source: Source, named: Mapping[Split, tuple[str, ...]]) -> list[str]:
     """Return what identifies the state of a dataset: its commit, or sizes and times of files.
 
     Args:
-        dataset: Hub name or local folder.
-        config: The configuration of a dataset that has several.
-        revision: The revision of a Hub dataset; None: the newest.
+        source: The dataset.
         named: The splits that are read.
     """
+    dataset, revision = source.dataset, source.revision
     if not is_hub_name(dataset):
-        return [_stamp(file) for file in local_files(dataset, config, named)]
+        return [_stamp(file) for file in local_files(source, named)]
     if revision is None and hub_answers():
         revision = _commit(f"{DATASETS}{dataset}", None)
     if revision is not None:

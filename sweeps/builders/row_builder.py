@@ -47,8 +47,7 @@ class RowBuilder(TextBuilder):
         Raises:
             UserError: The dataset cannot be found or read, or has no train split.
         """
-        revision = self.dataset_revision
-        found = summarize_splits(self.dataset, self.dataset_config, revision, count_to=COUNTED)
+        found = summarize_splits(self._source, count_to=COUNTED)
         train, held_out = found["train"].rows, None
         if train is None or train >= COUNTED:
             return None, self.eval_rows

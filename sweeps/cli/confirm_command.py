@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import Annotated
 
 import typer
 
-from sweeps.cli.console import say, say_loading
+from sweeps.cli.console import say, say_loading, this_command
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName
 from sweeps.driver.early_server import head_start
 
@@ -52,7 +50,7 @@ def confirm(
             seeds=seeds,
             storage=storage,
             where={name: value for name, value in where.items() if value is not None},
-            command=shlex.join(["python", "-m", "sweeps", *sys.argv[1:]]),
+            command=this_command(),
         )
         confirmed = found.answer.confirmation
         if confirmed is not None and confirmed.ended:
@@ -61,6 +59,4 @@ def confirm(
             return
         from sweeps.cli.running import run_and_show
 
-        outcome = run_and_show(request, folder, asked=asked)
-    if outcome.interrupted:
-        raise KeyboardInterrupt
+        run_and_show(request, folder, asked=asked)

@@ -17,7 +17,7 @@ from sweeps.errors import SweepError, UserError
 
 if TYPE_CHECKING:
     from sweeps.records.folder import SweepFolder
-    from sweeps.records.removal import Size
+    from sweeps.records.removal import SweepSize
 
 
 def delete(
@@ -65,7 +65,7 @@ def _check_trackers(folder: SweepFolder) -> None:
             raise UserError(f"{folder.id} is still being written to {name}; try again later")
 
 
-def _what_stays(folder: SweepFolder, room: Size) -> str:
+def _what_stays(folder: SweepFolder, room: SweepSize) -> str:
     """Return, as text, what a deletion leaves in MLflow."""
     from sweeps.trackers.state import load_state
 

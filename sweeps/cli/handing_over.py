@@ -17,11 +17,11 @@ def hand_over(
     found: Results,
     out: Path,
     *,
-    push_to_hub: str | None = None,
-    private: bool = False,
-    register: str | None = None,
-    note: Callable[[str], None] = lambda _: None,
-    exported: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    push_to_hub: str | None,
+    private: bool,
+    register: str | None,
+    note: Callable[[str], None],
+    exported: Callable[[Mapping[str, Any]], None],
     **options: Any,
 ) -> None:
     """Export a checkpoint, register it and upload it, after checking everything that can be.

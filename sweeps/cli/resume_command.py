@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from sweeps.cli.console import say, say_loading
+from sweeps.cli.console import say, say_loading, this_command
 from sweeps.cli.options import DEFAULT_STORAGE, Storage, SweepName, takes_changes
 from sweeps.driver.early_server import head_start
 
@@ -31,7 +29,7 @@ def resume(
     from sweeps.records.sweep_record import read_record
 
     folder, asked = open_sweep(storage, sweep), Changes(**changes)
-    command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
+    command = this_command()
     if why := nothing_left(folder, asked):
         say(f"{folder.id} is finished: {why}")
         if take_new_code:
@@ -48,7 +46,5 @@ def resume(
         from sweeps.cli.running import run_and_show
 
         outcome = run_and_show(request, folder)
-    if outcome.interrupted:
-        raise KeyboardInterrupt
     if outcome.history.winner() is None:
         raise typer.Exit(1)

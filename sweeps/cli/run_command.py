@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from sweeps.cli import completion
-from sweeps.cli.console import say_loading
+from sweeps.cli.console import say_loading, this_command
 from sweeps.cli.options import WHERE, flag_name, takes_config
 from sweeps.cli.script_options import BestMode, Metric, SaveSpace, Tune, space_or_script
 from sweeps.config import SweepConfig
@@ -54,7 +52,7 @@ def run(
     from sweeps.records.object_storage import open_sweep
     from sweeps.records.sweep_record import read_record
 
-    command = shlex.join(["python", "-m", "sweeps", *sys.argv[1:]])
+    command = this_command()
     where = {} if from_ is None else _where(context, space, assignments, config)
     repeated = None if from_ is None else open_sweep(config.storage, from_)
     recorded = None if repeated is None else read_record(repeated).config.address
@@ -78,8 +76,6 @@ def run(
         from sweeps.cli.running import run_and_show
 
         outcome = run_and_show(request)
-    if outcome.interrupted:
-        raise KeyboardInterrupt
     if outcome.history.winner() is None:
         raise typer.Exit(1)
 

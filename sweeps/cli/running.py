@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from sweeps.cli.console import Output, command, print_error, stdout_may_fail
+from sweeps.cli.console import command, print_error, stdout_may_fail
 from sweeps.cli.display import Display
 from sweeps.cli.notebook import Cell, in_notebook, print_in_cell
+from sweeps.cli.output import Output
 from sweeps.driver.followers import Follower
 from sweeps.driver.sweep import Outcome, confirm_request, resume_request, run_request
 from sweeps.planning.request import Request
@@ -32,23 +33,30 @@ def run_and_show(
         resumed: The folder of a sweep to resume or confirm; None starts a new one.
         followers: Objects that watch the sweep; None: a `Display`.
         asked: What a confirmation compares; None: this is not a confirmation.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted, and has ended cleanly.
     """
     with _where_it_is_shown() as stdout:
         display = Display(stdout if isinstance(stdout, Cell) else None)
         if followers is None:
             followers = [display]
         try:
-            if resumed is not None and asked is not None:
-                return confirm_request(request, asked, resumed, followers)
-            if resumed is not None:
-                return resume_request(request, resumed, followers)
-            return run_request(request, followers)
+            if resumed is None:
+                outcome = run_request(request, followers)
+            elif asked is None:
+                outcome = resume_request(request, resumed, followers)
+            else:
+                outcome = confirm_request(request, asked, resumed, followers)
         finally:
             if not stdout.waiting:
                 display.close()
             else:
                 results = command("results", request.loaded.name, storage=request.config.storage)
                 print_error(f"nothing is reading stdout; to see the missed output, run: {results}")
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return outcome
 
 
 def _where_it_is_shown() -> AbstractContextManager[Cell | Output]:

@@ -7,7 +7,6 @@ Hugging Face's libraries and `sweeps` all do.
 from __future__ import annotations
 
 import faulthandler
-import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,25 +18,6 @@ from ray import cloudpickle
 
 from sweeps.workers.isolation import process_switches
 from sweeps.workers.isolation.switches import Switch, Switches
-
-
-@contextmanager
-def environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Set environment variables (None unsets one); restore the old values on exit."""
-    before = {name: os.environ.get(name) for name in variables}
-    _set(variables)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 @contextmanager

@@ -24,8 +24,9 @@ from ray._private import services
 
 from sweeps.config import SweepConfig
 from sweeps.driver import local_ray
-from sweeps.driver.caller import environment
+from sweeps.driver.asked_address import asked_address
 from sweeps.driver.worker_variables import worker_variables
+from sweeps.environment import environment
 from sweeps.errors import SweepError, UserError
 from sweeps.planning.layout import Node
 from sweeps.planning.local_gpus import count_gpus
@@ -53,12 +54,6 @@ SETTINGS = {
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
 }
 """Environment of the sweep process while it runs a sweep; Train and Tune read it there."""
-
-
-def asked_address(address: str | None) -> str | None:
-    """Return the address that the config or RAY_ADDRESS states; None for a new local instance."""
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    return None if address == "local" else address
 
 
 def wanted_address(address: str | None) -> str | None:
@@ -316,7 +311,7 @@ def draining() -> frozenset[str]:
     return frozenset(state.get_draining_nodes())
 
 
-def grows() -> bool:
+def autoscales() -> bool:
     """Tell whether the cluster adds nodes automatically.
 
     Neither of Ray's autoscalers has a public API for this. Both name each node's type; if only

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sweeps.driver.asked_address import asked_address
 from sweeps.driver.worker_variables import worker_variables
 from sweeps.hash_seed import has_hash_seed
 from sweeps.workers.processes.process_server import early_process_server
@@ -25,7 +26,7 @@ def head_start(address: str | None, *, in_program: bool = False) -> Iterator[Non
             must not be forked from it.
     """
     ray = sys.modules.get("ray")
-    joins = (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+    joins = asked_address(address) is not None
     if sys.platform != "linux" or joins or (ray is not None and ray.is_initialized()):
         yield
         return

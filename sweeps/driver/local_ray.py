@@ -21,7 +21,7 @@ from ray._private import ray_constants, services
 from ray._private.node import Node
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
-from sweeps.driver.caller import environment
+from sweeps.environment import environment
 from sweeps.workers.processes import setup_worker
 
 NO_SPARES = {"RAY_prestart_worker_first_driver": "0"}

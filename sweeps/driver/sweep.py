@@ -6,10 +6,9 @@ Owns the event log and the connection to Ray. It must not print: followers do.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sweeps.answer.answer import find_answer
 from sweeps.config import is_uri
@@ -27,9 +26,9 @@ from sweeps.durable import cannot_create
 from sweeps.errors import RayIsGone, SweepError
 from sweeps.planning.layout import Layout, check_reach, lay_out
 from sweeps.planning.local_gpus import check_gpus, gpu_warnings
-from sweeps.planning.plan import on_cpu
+from sweeps.planning.precision import on_cpu
 from sweeps.planning.request import Request
-from sweeps.planning.warnings import UNCHECKED, find_warnings
+from sweeps.planning.warnings import UNCHECKED, find_warnings, marked
 from sweeps.records import events as ev
 from sweeps.records.event_log import ConfirmationLog, EventLog, Log, is_held, locked
 from sweeps.records.folder import SweepFolder, new_sweep_id
@@ -46,9 +45,6 @@ from sweeps.trackers.process import END_S, TrackerProcesses, bring_up_to_date
 from sweeps.workers.job import Definition
 from sweeps.workers.pickled_space import pickled
 from sweeps.workers.shared_storage import leave_nodes
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 LOST_ROUNDS = 3
 """Exchanges lost in a row, without a report in between, that end the sweep."""
@@ -197,11 +193,11 @@ def _run(
         variables = stack.enter_context(cluster.connected(address, folder.code, request.config))
         stack.callback(_leave_nodes, folder, cluster.addresses())
         stack.callback(tell_end)  # printed before Ray's shutdown, which may end this process
-        nodes, grows = cluster.nodes(), cluster.grows()
+        nodes, autoscaling = cluster.nodes(), cluster.autoscales()
         streams = rows is not None
         if streams:
-            check_reach(request.config, len(nodes), grows=grows)
-        layout = lay_out(nodes, request.config, streams=streams, autoscaling=grows)
+            check_reach(request.config, len(nodes), autoscaling=autoscaling)
+        layout = lay_out(nodes, request.config, streams=streams, autoscaling=autoscaling)
         observers = [history.apply, followers.event]
         log = EventLog(folder.events_file, observers, verb="resume" if asked is None else "confirm")
         stack.callback(log.close)
@@ -251,13 +247,34 @@ def _run(
         )
         for line in _notes(request, layout, doubtful, searches=asked is None):
             followers.note(line)
-        outcome = _run_rounds(
-            request, folder, layout, variables, rows, part, control, followers, tell_end, after_ray
-        )
+        kinds = cluster.gpu_kinds() if layout.size.gpus_per_worker > 0 else ["CPU"]
+        part.append(ev.SweepStarted(sweep=folder.id, devices=", ".join(kinds) or None))
+        trackers = TrackerProcesses(folder, request.config.trackers, followers.note)
+        definition = _definition(request, folder, layout)
+
+        def new_round() -> Round:
+            return Round(
+                control,
+                definition,
+                layout,
+                variables,
+                request.config.start_timeout,
+                folder.scratch,
+                followers,
+                rows,
+            )
+
+        last = _run_rounds(new_round, control, followers)
+        fault = _log_end(last, part, control, folder)
+        part.close()
+        tell_end()
+        after_ray.callback(_finish, trackers, followers, ray_is_gone=isinstance(fault, RayIsGone))
+        if fault is not None:
+            raise fault
         if upload is not None:
             with suppress(SweepError):
                 upload.delete_unknown(history)
-        return outcome
+        return Outcome(folder, runs, last.interrupted)
 
 
 def _leave_nodes(folder: SweepFolder, ray_is_at: Sequence[cluster.Address]) -> None:
@@ -278,79 +295,58 @@ def _suggestions(request: Request, history: History, followers: Followers) -> Su
     return Suggestions(request.space, request.config, history, searcher, where, given)
 
 
-def _run_rounds(
-    request: Request,
-    folder: SweepFolder,
-    layout: Layout,
-    variables: Mapping[str, str],
-    rows: Dataset | None,
-    log: Log,
-    control: Control,
-    followers: Followers,
-    tell_end: Callable[[], None],
-    after_ray: ExitStack,
-) -> Outcome:
-    """Run rounds until no trial is left or the sweep must end; tell the followers how it ended.
-
-    Trackers are still writing then; they are waited for after Ray has shut down.
-    """
-    kinds = cluster.gpu_kinds() if layout.size.gpus_per_worker > 0 else ["CPU"]
-    log.append(ev.SweepStarted(sweep=folder.id, devices=", ".join(kinds) or None))
-    trackers = TrackerProcesses(folder, request.config.trackers, followers.note)
+def _run_rounds(new_round: Callable[[], Round], control: Control, followers: Followers) -> Round:
+    """Run rounds until no trial is left or the sweep must end; return the last one."""
     history = control.history
     lost, reports = 0, -1
     while True:
         control.catch_up()
-        round_ = Round(
-            control,
-            _definition(request, folder, layout),
-            layout,
-            variables,
-            request.config.start_timeout,
-            folder.scratch,
-            followers,
-            rows,
-        )
+        round_ = new_round()
         round_.run()
         lost = lost + 1 if len(history.reports) == reports else 1
         reports = len(history.reports)
         if round_.fault or round_.interrupted or not round_.lost:
-            break
+            return round_
         if lost == LOST_ROUNDS:
             round_.fault = SweepError(
                 f"the sweep stops, because its exchange actor died {lost} times in a row with no"
                 f" report in between: {round_.lost}"
             )
-            break
+            return round_
         followers.note(
             "the exchange actor died; new worker groups continue each trial from its last saved"
             " state"
         )
-    if round_.fault is not None and not isinstance(round_.fault, RayIsGone):
-        with suppress(SweepError):  # the fault may be that the log cannot be written
-            log.append(ev.SweepEnded(status="failed", reason=str(round_.fault)))
-    elif not round_.interrupted and control.all_ended():
-        _fetch_best(folder, history)
-        end = ev.SweepEnded(status="finished", reason=control.end_reason())
-        log.append(end if history.reports else ev.SweepEnded(status="failed", reason=NO_REPORT))
-    elif not round_.interrupted:
+
+
+def _log_end(last: Round, log: Log, control: Control, folder: SweepFolder) -> SweepError | None:
+    """Log how the sweep ended, unless it was interrupted; return why it did not end well."""
+    if last.fault is not None:
+        if not isinstance(last.fault, RayIsGone):
+            with suppress(SweepError):  # the fault may be that the log cannot be written
+                log.append(ev.SweepEnded(status="failed", reason=str(last.fault)))
+        return last.fault
+    if last.interrupted:
+        return None
+    if not control.all_ended():
         verb = "confirm" if isinstance(log, ConfirmationLog) else "resume"
-        round_.fault = SweepError(
+        return SweepError(
             "the sweep stopped before all of its trials had ended; to continue, run: python -m"
             f" sweeps {verb} {folder.id}"
         )
-    log.close()
-    tell_end()
-    patience_s = WITHOUT_RAY_S if isinstance(round_.fault, RayIsGone) else END_S
+    history = control.history
+    _fetch_best(folder, history)
+    if history.reports:
+        log.append(ev.SweepEnded(status="finished", reason=control.end_reason()))
+    else:
+        log.append(ev.SweepEnded(status="failed", reason=NO_REPORT))
+    return None
 
-    def finish_trackers() -> None:
-        for warning in trackers.finish(patience_s):
-            followers.note(warning)
 
-    after_ray.callback(finish_trackers)
-    if round_.fault is not None:
-        raise round_.fault
-    return Outcome(folder, history, round_.interrupted)
+def _finish(trackers: TrackerProcesses, followers: Followers, *, ray_is_gone: bool) -> None:
+    """Wait for the trackers, which still write what they lack; say what is left."""
+    for line in trackers.finish(WITHOUT_RAY_S if ray_is_gone else END_S):
+        followers.note(line)
 
 
 def _fetch_best(folder: SweepFolder, history: History) -> None:
@@ -379,12 +375,9 @@ def _definition(request: Request, folder: SweepFolder, layout: Layout) -> Defini
 def _notes(
     request: Request, layout: Layout, doubtful: Sequence[str], *, searches: bool
 ) -> list[str]:
-    lines = [*request.lines]
+    """Return the lines for the user: notes on the request, warnings, what CPUs mean."""
     gpu = layout.size.gpus_per_worker > 0
-    if gpu:
-        lines += doubtful
+    warnings = [*doubtful] if gpu else []
     if searches:
-        lines += find_warnings(request, len(cluster.nodes()), gpu=gpu)
-    if not gpu:
-        lines += on_cpu(request.space)
-    return lines
+        warnings += find_warnings(request, len(cluster.nodes()), gpu=gpu)
+    return [*request.lines, *map(marked, warnings), *(() if gpu else on_cpu(request.space))]

@@ -38,15 +38,13 @@ def verdict(
             # Its own code ended it after that report, or it was too short for its last one.
             return end_of_course(trial) or TrialEnded(trial=trial.id, status="finished")
         return failed("error")
-    if outcome == "paused" or outcome == "interrupted":
-        return None
-    if outcome == "preempted" or outcome == "crowded":
+    if outcome in ("paused", "interrupted", "preempted", "crowded"):
         return None
     if outcome == "out_of_memory":
         phase = attempt.phase or "training"
         again = phase not in trial.reduced and may_take_fewer_rows(phase)
         return None if again else failed(outcome)
-    assert outcome != "diverged", "a diverged trial ends its job normally"
+    assert outcome == "error" or outcome == "stalled", "a diverged trial ends its job normally"
     failures = [a for a in trial.attempts if a.outcome in ("error", "stalled")]
     twice = bool(failures) and attempt.traceback is not None
     twice = twice and _same(failures[-1].traceback, attempt.traceback)

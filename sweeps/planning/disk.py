@@ -57,7 +57,7 @@ class Disk:
         return self.best * self.best_bytes + self.states * self.state_bytes
 
 
-def disk_needed(space: SearchSpace, config: SweepConfig, groups: int, paused: int = 0) -> Disk:
+def disk_needed(space: SearchSpace, config: SweepConfig, groups: int, paused: int) -> Disk:
     """Return what the checkpoints of running, paused and kept trials need.
 
     Args:

@@ -15,7 +15,7 @@ from sweeps.amounts import counted
 from sweeps.config import SweepConfig, is_uri
 from sweeps.errors import UserError
 from sweeps.planning.local_gpus import count_gpus
-from sweeps.workers.group_size import DATA_CPUS, Size
+from sweeps.workers.group_size import DATA_CPUS, GroupSize
 
 FIRST_SHARE = 0.52
 """Fraction of a GPU that Ray assigns to the first group on it if more groups may follow: two of
@@ -47,8 +47,8 @@ class Layout:
 
     groups: int
     """Number of groups, which is the number of concurrent trials."""
-    size: Size
-    """Size of each group."""
+    size: GroupSize
+    """GroupSize of each group."""
     sharing: Sharing | None = None
     """Further groups that may share the GPUs with these; None: no sharing."""
 
@@ -85,7 +85,7 @@ def may_share(config: SweepConfig, streams: bool) -> bool:
     return config.trials_per_gpu > 1 and not alone and not streams
 
 
-def group_size(nodes: Sequence[Node], config: SweepConfig, *, streams: bool = False) -> Size:
+def group_size(nodes: Sequence[Node], config: SweepConfig, *, streams: bool) -> GroupSize:
     """Return the size of a group, with defaults filled in from the nodes.
 
     Args:
@@ -107,7 +107,7 @@ def group_size(nodes: Sequence[Node], config: SweepConfig, *, streams: bool = Fa
             cpus = max(1, min(cpus, min(shares) // config.trials_per_gpu))
     if may_share(config, streams) and with_gpus:
         gpus = FIRST_SHARE
-    return Size(
+    return GroupSize(
         workers=config.workers_per_trial,
         cpus_per_worker=cpus,
         gpus_per_worker=gpus,
@@ -119,7 +119,7 @@ def lay_out(
     nodes: Sequence[Node],
     config: SweepConfig,
     *,
-    streams: bool = False,
+    streams: bool,
     autoscaling: bool = False,
 ) -> Layout:
     """Return the layout on these nodes.
@@ -160,30 +160,41 @@ def lay_out(
         per_gpu = min(config.trials_per_gpu, math.ceil(most / groups))
         return Layout(groups=groups, size=size, sharing=Sharing(per_gpu, most))
     if held == 0:
-        have_cpus, have_gpus = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
-        one = f"{size.cpus_per_worker} CPU" + (
-            f" and {size.gpus_per_worker:g} GPU" if size.gpus_per_worker else ""
-        )
-        data = f", and {size.data_cpus} CPU for Ray Data (stream=True)" if streams else ""
-        room = f"{fitting}, but leaves no CPU for Ray Data"
-        if fitting < size.workers:
-            room = f"only {fitting}" if fitting else "none"
-        above = {
-            "--workers-per-trial": size.workers - 1,
-            "--cpus-per-worker": size.cpus_per_worker - 1,
-            "--gpus-per-worker": size.gpus_per_worker,
-        }
-        lower = " or ".join(flag for flag, excess in above.items() if excess > 0)
-        fix = f"; lower {lower}" if lower else ""
-        raise UserError(
-            f"a trial needs {size.workers} worker{'s, each' * (size.workers > 1)} with {one}{data};"
-            f" the cluster ({counted(len(nodes), 'node')}, {have_cpus:g} CPUs,"
-            f" {have_gpus:g} GPUs) has room for {room}{fix}"
-        )
+        raise _no_room(nodes, size, fitting)
     return Layout(groups=groups, size=size)
 
 
-def _fit(node: Node, size: Size) -> int:
+def _no_room(nodes: Sequence[Node], size: GroupSize, fitting: int) -> UserError:
+    """Return the error for a cluster without room for one group.
+
+    Args:
+        nodes: The nodes.
+        size: The size of a group.
+        fitting: How many of its workers fit, without the CPUs for Ray Data.
+    """
+    have_cpus, have_gpus = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
+    one = f"{size.cpus_per_worker} CPU" + (
+        f" and {size.gpus_per_worker:g} GPU" if size.gpus_per_worker else ""
+    )
+    data = f", and {size.data_cpus} CPU for Ray Data (stream=True)" if size.data_cpus else ""
+    room = f"{fitting}, but leaves no CPU for Ray Data"
+    if fitting < size.workers:
+        room = f"only {fitting}" if fitting else "none"
+    above = {
+        "--workers-per-trial": size.workers - 1,
+        "--cpus-per-worker": size.cpus_per_worker - 1,
+        "--gpus-per-worker": size.gpus_per_worker,
+    }
+    lower = " or ".join(flag for flag, excess in above.items() if excess > 0)
+    fix = f"; lower {lower}" if lower else ""
+    return UserError(
+        f"a trial needs {size.workers} worker{'s, each' * (size.workers > 1)} with {one}{data};"
+        f" the cluster ({counted(len(nodes), 'node')}, {have_cpus:g} CPUs,"
+        f" {have_gpus:g} GPUs) has room for {room}{fix}"
+    )
+
+
+def _fit(node: Node, size: GroupSize) -> int:
     """Return how many workers of this size fit on the node."""
     by_cpu = int(node.cpus // size.cpus_per_worker)
     if not size.gpus_per_worker:
@@ -195,18 +206,18 @@ def _fit(node: Node, size: Size) -> int:
     return min(by_cpu, by_gpu)
 
 
-def check_reach(config: SweepConfig, nodes: int, *, grows: bool) -> None:
+def check_reach(config: SweepConfig, nodes: int, *, autoscaling: bool) -> None:
     """Refuse to stream rows to nodes that cannot see their file.
 
     Args:
         config: The sweep's config, for its storage.
         nodes: Number of nodes.
-        grows: Whether the cluster adds nodes automatically.
+        autoscaling: Whether the cluster autoscales.
 
     Raises:
         UserError: With object storage, prepared data exists only on the node of the sweep process.
     """
-    if is_uri(config.storage) and (grows or nodes > 1):
+    if is_uri(config.storage) and (autoscaling or nodes > 1):
         raise UserError(
             f"--storage {config.storage}: stream=True reads a file that all nodes must be able to"
             " see, but with object storage the file exists only on this node; use a folder that"

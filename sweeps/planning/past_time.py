@@ -17,7 +17,7 @@ from sweeps.records.history import read_history
 from sweeps.records.sweep_record import SweepRecord, read_record
 from sweeps.space.conditions import describe_tunable
 from sweeps.space.plain_values import in_json
-from sweeps.workers.group_size import Size
+from sweeps.workers.group_size import GroupSize
 
 UNTIMED = {"revisions": None}
 """Fields of a builder that do not affect the time, with the values used for comparison."""
@@ -60,7 +60,7 @@ def past_time(request: Request, *, gpu: bool) -> PastTime | None:
 def _devices(config: SweepConfig, gpu: bool) -> int:
     """Return the number of devices of a worker group that does not share them."""
     gpus = (1.0 if config.gpus_per_worker is None else config.gpus_per_worker) if gpu else 0.0
-    size = Size(workers=config.workers_per_trial, cpus_per_worker=1, gpus_per_worker=gpus)
+    size = GroupSize(workers=config.workers_per_trial, cpus_per_worker=1, gpus_per_worker=gpus)
     return size.devices
 
 

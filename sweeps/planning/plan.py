@@ -18,6 +18,7 @@ from sweeps.planning.forecast import Expectation, expect
 from sweeps.planning.layout import Layout, Node, check_reach, lay_out
 from sweeps.planning.occupancy import Occupancy, occupancy
 from sweeps.planning.past_time import PastTime, past_time
+from sweeps.planning.precision import precision
 from sweeps.planning.request import Request
 from sweeps.planning.rows import Choice, SplitRows, counted_rows, prepared_rows
 from sweeps.planning.samples import built_arguments, sample_params
@@ -25,7 +26,7 @@ from sweeps.planning.steps import few_steps, steps_of_trials, with_few_steps
 from sweeps.planning.warnings import find_warnings
 from sweeps.report import Mode
 from sweeps.secrets import FREE_TEXT
-from sweeps.space.arguments import half_precision_switched_off, trial_values
+from sweeps.space.arguments import trial_values
 from sweeps.space.code_copy import Code, find_code
 from sweeps.space.conditions import describe_tunable
 from sweeps.space.constraints import constraint_name
@@ -172,10 +173,10 @@ def make_plan(
     request: Request,
     nodes: Sequence[Node],
     *,
-    autoscaling: bool = False,
-    data: Sequence[Choice] = (),
-    data_notes: Sequence[str] = (),
-    doubtful_gpus: Sequence[str] = (),
+    autoscaling: bool,
+    data: Sequence[Choice],
+    data_notes: Sequence[str],
+    doubtful_gpus: Sequence[str],
 ) -> Plan:
     """Return the plan of a sweep on these nodes.
 
@@ -183,7 +184,7 @@ def make_plan(
         request: The checked sweep.
         nodes: The current nodes of the cluster.
         autoscaling: Whether the cluster autoscales.
-        data: The data that was prepared.
+        data: The data that was prepared; empty if the builder prepares none.
         data_notes: Notes about that data.
         doubtful_gpus: Warnings about the cluster's GPUs.
 
@@ -192,10 +193,10 @@ def make_plan(
             rows.
     """
     space, config = request.space, request.config
-    streaming = space.builder.stream
-    if streaming:
-        check_reach(config, len(nodes), grows=autoscaling)
-    layout = lay_out(nodes, config, streams=streaming, autoscaling=autoscaling)
+    streams = space.builder.stream
+    if streams:
+        check_reach(config, len(nodes), autoscaling=autoscaling)
+    layout = lay_out(nodes, config, streams=streams, autoscaling=autoscaling)
     params = sample_params(space, config, request.loaded.root, request.warm_start_trials)
     rows = prepared_rows(data) if data else counted_rows(*space.builder.count_rows())
     steps = steps_of_trials(space, config, params, rows)
@@ -216,7 +217,7 @@ def make_plan(
         evals_per_trial=space.evals_per_trial,
         steps=steps,
         config=config,
-        notes=[*request.lines, *data_notes, *_precision(space, layout)],
+        notes=[*request.lines, *data_notes, *precision(space, gpu=gpu)],
         rows=rows,
         left=[*_left(space, data, time)],
         samples=[_sample(request, one) for one in params],
@@ -256,21 +257,6 @@ def _left(space: SearchSpace, data: Sequence[Choice], time: PastTime | None) -> 
     yield "whether a batch fits in memory"
     if time is None:
         yield "how long a trial takes"
-
-
-def _precision(space: SearchSpace, layout: Layout) -> list[str]:
-    if layout.size.gpus_per_worker > 0:
-        if space.builder.makes_arguments:
-            return [f"{space.builder.name} determines the precision, unless the space sets it"]
-        return ["bfloat16 if every GPU supports it, unless the space sets another precision"]
-    return on_cpu(space)
-
-
-def on_cpu(space: SearchSpace) -> list[str]:
-    """Return what it means that no GPU is in use."""
-    off = half_precision_switched_off(space)
-    lines = ["no GPU in use: training on the CPU, in full precision"]
-    return lines + ([f"{', '.join(off)} switched off: half precision needs a GPU"] if off else [])
 
 
 def _sample(request: Request, params: dict[str, Any]) -> Sample:

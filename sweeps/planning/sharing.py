@@ -12,7 +12,7 @@ from sweeps.amounts import size
 from sweeps.planning.layout import FIRST_SHARE, Layout
 from sweeps.records.events import GpuMeasured
 from sweeps.records.history import History
-from sweeps.workers.group_size import Size
+from sweeps.workers.group_size import GroupSize
 
 RESERVE = 0.1
 """Fraction of a GPU's memory that is left free, since other params may need more than the first
@@ -40,7 +40,7 @@ def groups_now(layout: Layout, history: History) -> int:
     return max(layout.groups, groups - history.crowded)
 
 
-def further_size(layout: Layout, per_gpu: int) -> Size:
+def further_size(layout: Layout, per_gpu: int) -> GroupSize:
     """Return the size of further groups that share a GPU with the first one."""
     parts = math.floor(PRECISION * (1 - FIRST_SHARE) / (per_gpu - 1))
     return dataclasses.replace(layout.size, gpus_per_worker=parts / PRECISION)

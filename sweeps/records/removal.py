@@ -20,7 +20,7 @@ from sweeps.records.remote import Remote, of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class SweepSize:
     """The bytes of a sweep."""
 
     local: int
@@ -42,7 +42,7 @@ class Size:
         return self.total - self.shared
 
 
-def size_of(folder: SweepFolder) -> Size:
+def size_of(folder: SweepFolder) -> SweepSize:
     """Return how much space a sweep uses."""
     files: dict[tuple[int, int], tuple[os.stat_result, int]] = {}
     for parent, _, names in os.walk(folder.path):
@@ -54,7 +54,7 @@ def size_of(folder: SweepFolder) -> Size:
             key = found.st_dev, found.st_ino
             files[key] = found, files.get(key, (found, 0))[1] + 1
     stored = of(folder).files("").values() if folder.storage is not None else ()
-    return Size(
+    return SweepSize(
         local=sum(found.st_size for found, _ in files.values()),
         shared=sum(found.st_size for found, here in files.values() if found.st_nlink > here),
         stored=sum(info.size for info in stored),

@@ -111,7 +111,7 @@ class RaySearcher:
         given: dict[str, Any] = {"metric": space.metric, "mode": space.mode, "seed": self._seed}
         try:
             signature = inspect.signature(self._factory)
-            if _requires(signature, "space"):
+            if _requires_space(signature):
                 given = {"space": dict(self._domains)} | given
             signature.bind(**given)
         except (TypeError, ValueError) as error:  # ValueError: the factory has no signature
@@ -349,9 +349,9 @@ def _flat_domains(space: SearchSpace, where: str) -> dict[str, Domain]:
     return found
 
 
-def _requires(signature: inspect.Signature, name: str) -> bool:
+def _requires_space(signature: inspect.Signature) -> bool:
     return any(
-        p.kind is p.VAR_KEYWORD or (p.name == name and p.default is p.empty)
+        p.kind is p.VAR_KEYWORD or (p.name == "space" and p.default is p.empty)
         for p in signature.parameters.values()
     )
 

@@ -178,7 +178,7 @@ class Adapted:
 
         None if the builder does not say.
         """
-        names = None if self._calls_otherwise("metric_names") else self._member("metric_names")
+        names = None if self._evaluates_otherwise() else self._member("metric_names")
         if names is None:
             return None
         return sorted(f"{EVAL}{name.removeprefix(EVAL)}" for name in names)
@@ -269,10 +269,10 @@ class Adapted:
         own: Any = self.own
         return dataclasses.fields(own) if self.has_fields else ()
 
-    def _calls_otherwise(self, name: str) -> bool:
-        """Tell whether `__call__` is redefined in a subclass of the class that defines a member."""
+    def _evaluates_otherwise(self) -> bool:
+        """Tell whether `__call__` is redefined in a subclass of what defines `metric_names`."""
         classes = type(self.own).__mro__
-        of = next((i for i, each in enumerate(classes) if name in vars(each)), 0)
+        of = next((i for i, each in enumerate(classes) if "metric_names" in vars(each)), 0)
         return any("__call__" in vars(each) for each in classes[:of])
 
     def _member(self, name: str, default: Any = None) -> Any:

@@ -11,8 +11,8 @@ from typing import Any
 
 from ray.tune.search.sample import Domain
 
+from sweeps.declared_types import settle_fields
 from sweeps.errors import UserError
-from sweeps.kinds import settle_fields
 from sweeps.naming import nearest
 from sweeps.space import domains
 from sweeps.space.adapted import Adapted

@@ -14,8 +14,8 @@ from typing import Any
 
 from ray.tune.search.sample import Categorical, Domain, Integer
 
+from sweeps.declared_types import is_number
 from sweeps.errors import UserError
-from sweeps.kinds import is_number
 from sweeps.naming import nearest
 from sweeps.space import domains
 from sweeps.space.conditions import (

@@ -18,7 +18,7 @@ from typing import Any
 from ray import tune
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
-from sweeps.kinds import is_number
+from sweeps.declared_types import is_number
 from sweeps.space.domain_data import DomainData
 from sweeps.space.ranges import Range, on_grid, range_of, range_problem
 

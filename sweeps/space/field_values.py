@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ray.tune.search.sample import Categorical, Domain, Float
 
-from sweeps.kinds import accepts, describe_type, hint, is_number
+from sweeps.declared_types import accepts, describe_type, hint, is_number
 from sweeps.space import ranges
 from sweeps.space.adapted import Adapted
 from sweeps.space.arguments import argument_class

@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from sweeps.space.user_code import guarded, own_line_here, problem_at
+from sweeps.space.user_code import guarded_train, own_line_here, problem_at
 
 _HOME = "transformers.trainer"
 """The module of HF's `Trainer`."""
@@ -79,4 +79,4 @@ class _Finder(MetaPathFinder):
                 " script unchanged: python -m sweeps run SCRIPT",
             )
 
-        self._refusals.enter_context(guarded(module.Trainer, "train", refuse))
+        self._refusals.enter_context(guarded_train(module.Trainer, refuse))

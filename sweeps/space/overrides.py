@@ -14,8 +14,8 @@ from typing import Any
 from ray.tune.search.sample import Domain
 
 from sweeps.config import SweepConfig
+from sweeps.declared_types import accepts, is_number, is_text
 from sweeps.errors import UserError
-from sweeps.kinds import accepts, is_number, is_text
 from sweeps.report import usual_mode
 from sweeps.space import domains
 from sweeps.space.checks import unknown

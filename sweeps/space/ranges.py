@@ -12,7 +12,7 @@ from typing import Any
 
 from ray.tune.search.sample import Domain, Float, Integer, LogUniform, Quantized, Uniform
 
-from sweeps.kinds import is_number
+from sweeps.declared_types import is_number
 from sweeps.space.domain_data import range_name
 
 

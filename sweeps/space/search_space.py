@@ -13,7 +13,7 @@ from typing import Any
 
 from ray.tune.search.sample import Categorical
 
-from sweeps.kinds import settle_fields
+from sweeps.declared_types import settle_fields
 from sweeps.report import Mode
 from sweeps.space.adapted import Adapted
 from sweeps.space.builder import EVAL

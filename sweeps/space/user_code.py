@@ -79,13 +79,13 @@ def ended_process(error: SystemExit) -> UserError:
 
 
 @contextmanager
-def guarded(owner: Any, name: str, guard: Callable[..., None]) -> Iterator[None]:
-    """Within the context, call `guard` with the same arguments before each call of a method.
+def guarded_train(trainer: Any, guard: Callable[..., None]) -> Iterator[None]:
+    """Within the context, call `guard` with the same arguments before each call of `train`.
 
-    If the user's code patches the method within the context, its patch stays, but what it wraps is
-    no longer guarded afterwards.
+    If the user's code patches it within the context, its patch stays, but what it wraps is no
+    longer guarded afterwards.
     """
-    own, active = getattr(owner, name), True
+    own, active = trainer.train, True
 
     @functools.wraps(own)
     def method(*args: Any, **options: Any) -> Any:
@@ -93,13 +93,13 @@ def guarded(owner: Any, name: str, guard: Callable[..., None]) -> Iterator[None]
             guard(*args, **options)
         return own(*args, **options)
 
-    setattr(owner, name, method)
+    trainer.train = method
     try:
         yield
     finally:
         active = False
-        if getattr(owner, name) is method:
-            setattr(owner, name, own)
+        if trainer.train is method:
+            trainer.train = own
 
 
 @cache

@@ -19,7 +19,13 @@ from sweeps.builders.scripts.script_run import no_evaluation_set
 from sweeps.errors import SweepError, UserError
 from sweeps.space.no_command_line import without_command_line
 from sweeps.space.search_space import OWNED
-from sweeps.space.user_code import ended_process, guarded, own_line_here, own_setter, problem_at
+from sweeps.space.user_code import (
+    ended_process,
+    guarded_train,
+    own_line_here,
+    own_setter,
+    problem_at,
+)
 
 _WHY = _TUNED, _FIXED, _OWNED = "it is tuned", "it is fixed", "sweeps sets it"
 _FREE = {"report_to", "hub_token"}
@@ -32,7 +38,7 @@ def call_builder(
     args: TrainingArguments,
     name: str,
     tuned: Collection[str],
-    fixed: Collection[str] = (),
+    fixed: Collection[str],
 ) -> Trainer:
     """Return the trainer that a builder makes.
 
@@ -79,7 +85,7 @@ def _training_refused(args: TrainingArguments) -> AbstractContextManager[None]:
                 "remove this call; sweeps trains the trainer that build_trainer returns",
             )
 
-    return guarded(Trainer, "train", refuse)
+    return guarded_train(Trainer, refuse)
 
 
 class _Kept:

@@ -12,7 +12,7 @@ DATA_CPUS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class GroupSize:
     """The workers of one group, and the resources of each."""
 
     workers: int

@@ -30,7 +30,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.state import list_actors
 
 from sweeps.errors import UserError
-from sweeps.workers.group_size import Size
+from sweeps.workers.group_size import GroupSize
 from sweeps.workers.rendezvous import torch_config
 from sweeps.workers.rows.row_source import stream
 
@@ -45,7 +45,7 @@ MESSAGE = 300
 """Maximum number of characters kept of Ray's message about a dead process."""
 
 
-def wait_for_room(size: Size, wanted: Callable[[], bool]) -> bool:
+def wait_for_room(size: GroupSize, wanted: Callable[[], bool]) -> bool:
     """Wait until the cluster has the resources for a group; return False if it is no longer wanted.
 
     Ray Train waits for them as well, but its wait cannot be interrupted and its request cannot be
@@ -63,7 +63,7 @@ def wait_for_room(size: Size, wanted: Callable[[], bool]) -> bool:
         remove_placement_group(room)
 
 
-def lacking(size: Size) -> str:
+def lacking(size: GroupSize) -> str:
     """Return what a group needs and what the cluster has free, as text."""
     free = ray.available_resources()
     return "; ".join(
@@ -72,7 +72,7 @@ def lacking(size: Size) -> str:
     )
 
 
-def _resources(size: Size) -> dict[str, float]:
+def _resources(size: GroupSize) -> dict[str, float]:
     """Return the resources of one worker."""
     gpus = {"GPU": size.gpus_per_worker} if size.gpus_per_worker else {}
     return {"CPU": float(size.cpus_per_worker), **gpus}
@@ -94,7 +94,7 @@ class _Trainer(TorchTrainer):
 
 
 def run(
-    size: Size,
+    size: GroupSize,
     exchange: ActorHandle,
     group: int,
     scratch: Path,

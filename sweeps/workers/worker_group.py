@@ -24,7 +24,7 @@ from sweeps.durations import written
 from sweeps.errors import SweepError
 from sweeps.workers import train_run
 from sweeps.workers.failures.causes import LostGroup, killed_for_memory, left_no_exit_code
-from sweeps.workers.group_size import Size
+from sweeps.workers.group_size import GroupSize
 from sweeps.workers.host_memory import memory_kills
 from sweeps.workers.messages import Member
 from sweeps.workers.on_nodes import on_nodes
@@ -71,7 +71,7 @@ class Surroundings:
 class _Slot:
     """Keeps one group at a time, and replaces it when it is lost."""
 
-    place: Size | None = None
+    place: GroupSize | None = None
     """The resources that its group takes; None: it has no group."""
     group: int = 0
     since: float = 0.0
@@ -121,7 +121,7 @@ class WorkerGroups:
         self._start_timeout_s = start_timeout.total_seconds()
         self._closing = threading.Event()
         self._slots: list[_Slot] = []
-        self._free: list[Size] = []
+        self._free: list[GroupSize] = []
         """The resources that no group takes, one entry for each group that may still start."""
         self._placing = threading.Lock()
         self._present: frozenset[int] = frozenset()
@@ -129,7 +129,7 @@ class WorkerGroups:
         self._threads: list[threading.Thread] = []
         self._watch = threading.Thread(target=self._look, name="group watch", daemon=True)
 
-    def start(self, count: int, size: Size) -> None:
+    def start(self, count: int, size: GroupSize) -> None:
         """Start groups of this size, initially or in addition; returns at once."""
         slots = [_Slot() for _ in range(count)]
         with self._placing:
@@ -246,7 +246,7 @@ class WorkerGroups:
                 text = f"the sweep cannot continue: {type(error).__name__}: {error}"
                 self._around.fault(SweepError(text))
 
-    def _has_room(self, slot: _Slot, size: Size) -> bool:
+    def _has_room(self, slot: _Slot, size: GroupSize) -> bool:
         """Wait for the resources of a group; return False if it is no longer wanted."""
         with slot.requesting:
             return train_run.wait_for_room(size, lambda: self._is_wanted(slot))
@@ -265,7 +265,7 @@ class WorkerGroups:
         elif note:
             self._around.note(note)
 
-    def _take_place(self, slot: _Slot) -> Size:
+    def _take_place(self, slot: _Slot) -> GroupSize:
         """Give a slot the largest free place, and return it."""
         with self._placing:
             slot.place = max(self._free, key=lambda size: size.gpus_per_worker)
@@ -278,7 +278,7 @@ class WorkerGroups:
                 self._free.append(slot.place)
                 slot.place = None
 
-    def _larger_start(self, size: Size) -> bool:
+    def _larger_start(self, size: GroupSize) -> bool:
         """Tell whether a group with more of a GPU is still waiting for its workers."""
         return any(
             slot.place is not None

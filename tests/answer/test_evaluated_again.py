@@ -32,13 +32,13 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.records.readings import count_test_reads
 from sweeps.records.row_values import row_values
+from tests.builders.scripts.scripted import forked_dry_runs, process
 from tests.conftest import TINY
 from tests.trained_sweep import examined_here, trained_sweep
-from tests.workers.test_script import forked_dry_runs, process
 
 __all__ = ["forked_dry_runs", "process"]
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[1] / "scripts" / "unchanged"
 SPACE = """
 import dataclasses
 from ray import tune

@@ -1,4 +1,4 @@
-"""What groups did that share a GPU, in parts of it."""
+"""The timeline counts groups that share a GPU as fractions of it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ray import tune
 
 from sweeps import CausalLM, SearchSpace, SweepConfig, TextClassification
 from sweeps.builders.base import TINY
-from sweeps.builders.data.data_source import SPLIT_NAMES, TEST_NAMES
+from sweeps.builders.data.data_source import SPLIT_NAMES, TEST_NAMES, Source
 from sweeps.builders.data.prepared_data import prepared_in
 from sweeps.builders.revisions import data_version, pinned, tokenizer_version
 from sweeps.driver.requests.new_request import make_request
@@ -111,12 +111,17 @@ def test_local_folders_and_a_hub_that_is_not_there_pin_nothing() -> None:
 
 
 def test_data_of_a_commit_is_that_commit() -> None:
-    assert data_version("acme/reviews", None, NEWEST, SPLIT_NAMES) == ["acme/reviews", NEWEST]
+    assert data_version(Source("acme/reviews", None, NEWEST), SPLIT_NAMES) == [
+        "acme/reviews",
+        NEWEST,
+    ]
 
 
 def test_a_local_file_that_is_read_and_was_written_again_is_another_version(tmp_path: Path) -> None:
     def versions() -> list[list[str]]:
-        return [data_version(str(tmp_path), None, None, n) for n in (SPLIT_NAMES, TEST_NAMES)]
+        return [
+            data_version(Source(str(tmp_path), None, None), n) for n in (SPLIT_NAMES, TEST_NAMES)
+        ]
 
     for name in ("train", "validation", "test"):
         (tmp_path / f"{name}.csv").write_text("text,label\ngood,1\n")

@@ -13,7 +13,8 @@ import pytest
 from rich.table import Table
 
 from sweeps import secrets
-from sweeps.cli.console import Output, console, print_error, print_json, say, stdout_may_fail
+from sweeps.cli.console import console, print_error, print_json, say, stdout_may_fail
+from sweeps.cli.output import Output
 
 
 def no_failure(why: str) -> None:

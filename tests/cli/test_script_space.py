@@ -21,8 +21,8 @@ from sweeps.report import Mode
 from sweeps.space.code_copy import copy_code
 from sweeps.space.loading import load_copy
 from sweeps.space.shipped import SHIPPED, names_space
+from tests.builders.scripts.scripted import forked_dry_runs, project  # noqa: F401
 from tests.conftest import CommandLine
-from tests.workers.test_script import forked_dry_runs, project  # noqa: F401
 
 ASKED = (
     *("train.py", "num_train_epochs=2", "--metric", "eval_loss"),

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sweeps.cli.console import Output, console
+from sweeps.cli.console import console
+from sweeps.cli.output import Output
 from sweeps.config import SweepConfig
 from sweeps.records import removal
 from sweeps.records.log_reading import Logs, job_line, worker_log

@@ -16,7 +16,7 @@ from sweeps.cli.results_command import results
 from sweeps.cli.summary import answer_lines, print_summary
 from sweeps.config import SweepConfig
 from sweeps.driver.followers import SweepStart
-from sweeps.planning.layout import Layout, Size
+from sweeps.planning.layout import GroupSize, Layout
 from sweeps.records import events as ev
 from sweeps.records.event_log import EventLog
 from sweeps.records.folder import SweepFolder
@@ -172,7 +172,7 @@ def test_the_runs_of_a_confirmation_are_shown_as_they_start_and_end(tmp_path: Pa
                 space=space,
                 config=SweepConfig(num_trials=4, repeats=2, scheduler="fifo"),
                 new_scheduler=lambda: FIFO(space, SweepConfig()),
-                layout=Layout(1, Size(workers=1, cpus_per_worker=1, gpus_per_worker=0.0)),
+                layout=Layout(1, GroupSize(workers=1, cpus_per_worker=1, gpus_per_worker=0.0)),
                 past=search,
                 confirms=True,
             )

@@ -20,8 +20,9 @@ import pytest
 from ray import cloudpickle
 from ray.tune.execution import class_cache
 
-from sweeps.driver.caller import as_found, environment
+from sweeps.driver.caller import as_found
 from sweeps.driver.quiet import quiet
+from sweeps.environment import environment
 from tests.processes import AGENTS, left_behind, marking
 
 ROOT = Path(__file__).parents[2]

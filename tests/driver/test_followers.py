@@ -27,7 +27,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.history import History
 from sweeps.report import Report
 from sweeps.schedulers.fifo import FIFO
-from sweeps.workers.group_size import Size
+from sweeps.workers.group_size import GroupSize
 from tests.watching import Recorder
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def start(folder: Path) -> SweepStart:
         space=SPACE,
         config=SweepConfig(),
         new_scheduler=lambda: FIFO(SPACE, SweepConfig()),
-        layout=Layout(1, Size(workers=1, cpus_per_worker=1, gpus_per_worker=0.0)),
+        layout=Layout(1, GroupSize(workers=1, cpus_per_worker=1, gpus_per_worker=0.0)),
         past=(),
         confirms=False,
     )

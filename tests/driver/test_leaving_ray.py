@@ -44,7 +44,7 @@ def test_the_summary_is_printed_before_ray_is_left_also_after_a_second_ctrl_c(
         ("connected", connected),
         ("addresses", list),
         ("nodes", lambda: [Node(cpus=2.0, gpus=0.0)]),
-        ("grows", lambda: False),
+        ("autoscales", lambda: False),
     ):
         monkeypatch.setattr(cluster, name, fake)
     monkeypatch.setattr(sweep, "Round", Interrupted)

@@ -135,12 +135,12 @@ def test_rows_that_lie_in_no_file_cannot_be_streamed(tmp_path: Path) -> None:
         stream_of(tmp_path, Streamed(), 1)
 
 
-@pytest.mark.parametrize(("nodes", "grows"), [(2, False), (1, True)])
-def test_rows_are_not_streamed_to_nodes_that_cannot_see_them(nodes: int, grows: bool) -> None:
-    check_reach(SweepConfig(storage="/mnt/shared"), nodes, grows=grows)
-    check_reach(SweepConfig(storage="s3://bucket/path"), 1, grows=False)
+@pytest.mark.parametrize(("nodes", "autoscaling"), [(2, False), (1, True)])
+def test_rows_are_not_streamed_to_nodes_that_cannot_see_them(nodes: int, autoscaling: bool) -> None:
+    check_reach(SweepConfig(storage="/mnt/shared"), nodes, autoscaling=autoscaling)
+    check_reach(SweepConfig(storage="s3://bucket/path"), 1, autoscaling=False)
     with pytest.raises(UserError) as caught:
-        check_reach(SweepConfig(storage="s3://bucket/path"), nodes, grows=grows)
+        check_reach(SweepConfig(storage="s3://bucket/path"), nodes, autoscaling=autoscaling)
     assert str(caught.value) == (
         "--storage s3://bucket/path: stream=True reads a file that all nodes must be able to see,"
         " but with object storage the file exists only on this node; use a folder that all nodes"

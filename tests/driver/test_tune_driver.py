@@ -1,4 +1,4 @@
-"""What Tune gets of the sweep: trials and an end, and nothing that it could pickle."""
+"""Tune gets trials until the sweep has no more, and pickles nothing of the sweep."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from sweeps import SweepConfig
 from sweeps.errors import UserError
 from sweeps.planning.layout import Layout, Node, group_size, lay_out, this_machine
-from sweeps.workers.group_size import Size
+from sweeps.workers.group_size import GroupSize
 
 
 def layout(
@@ -26,8 +26,8 @@ def message(*nodes: tuple[float, float], **config: Any) -> str:
     return str(raised.value)
 
 
-def size(workers: int, cpus: int, gpus: float) -> Size:
-    return Size(workers=workers, cpus_per_worker=cpus, gpus_per_worker=gpus)
+def size(workers: int, cpus: int, gpus: float) -> GroupSize:
+    return GroupSize(workers=workers, cpus_per_worker=cpus, gpus_per_worker=gpus)
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,11 @@ def test_a_cluster_that_grows_is_not_asked_for_more_groups_than_there_are_trials
     ("group", "devices"),
     [(size(2, 1, 0), 2), (size(2, 8, 1), 2), (size(2, 8, 2), 4), (size(1, 4, 0.25), 1)],
 )
-def test_the_devices_of_a_group_are_its_gpus_or_else_its_workers(group: Size, devices: int):
+def test_the_devices_of_a_group_are_its_gpus_or_else_its_workers(group: GroupSize, devices: int):
     assert group.devices == devices
 
 
 def test_this_machine_is_a_cluster_of_one_node_that_holds_a_group():
     (node,) = this_machine(SweepConfig())
     assert node.cpus >= 1
-    assert group_size([node], SweepConfig()).workers == 1
+    assert group_size([node], SweepConfig(), streams=False).workers == 1

@@ -329,7 +329,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         ("addresses", list),
         ("nodes", lambda: [Node(cpus=2.0, gpus=1.0)]),
         ("gpu_kinds", lambda: ["H100"]),
-        ("grows", lambda: False),
+        ("autoscales", lambda: False),
     ):
         monkeypatch.setattr(cluster, name, fake)
     monkeypatch.setattr(cluster.ray, "is_initialized", lambda: False)
@@ -357,7 +357,8 @@ def test_that_the_gpus_of_a_cluster_are_not_checked_is_said_by_plan_and_run(
         watching = Recorder()
         with pytest.raises(KeyboardInterrupt):
             sweep.run_request(make_request(space, config), [watching])
-    assert [note for note in watching.notes if note.startswith("the GPUs of this cluster are not")]
+    found = "warning: the GPUs of this cluster are not checked"
+    assert [note for note in watching.notes if note.startswith(found)]
 
 
 def test_run_warns_and_refuses_before_ray_is_started(
@@ -373,4 +374,5 @@ def test_run_warns_and_refuses_before_ray_is_started(
     machine(Gpu("GPU-a", 61 * GB, (70,)))
     with pytest.raises(KeyboardInterrupt):
         sweep.run_request(request, [watching])
-    assert [note for note in watching.notes if note.startswith("GPU 0 is in use: process 70")]
+    found = "warning: GPU 0 is in use: process 70"
+    assert [note for note in watching.notes if note.startswith(found)]

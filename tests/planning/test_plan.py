@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,10 +18,9 @@ from transformers import TrainingArguments
 
 from sweeps import SearchSpace, SweepConfig, TextClassification, when
 from sweeps.builders.base import TINY
-from sweeps.cli.plan_command import row_tables
+from sweeps.cli.plan_tables import row_tables
 from sweeps.driver.preparing import prepare_data
 from sweeps.driver.requests.make_sweep_record import make_record
-from sweeps.driver.requests.new_request import make_request
 from sweeps.errors import UserError
 from sweeps.planning.disk import disk_needed, weights_of
 from sweeps.planning.forecast import Expectation, expect, outcome
@@ -41,22 +39,14 @@ from sweeps.records.sweep_record import write_record
 from sweeps.report import Report
 from sweeps.schedulers.asha import ASHA
 from sweeps.schedulers.make_scheduler import scheduler_maker
+from tests.planning.asked import build, request, reviews
 from tests.schedulers.fed import space_of
 
 ONE_NODE = [Node(cpus=2, gpus=0)]
 
 
-def build(args: TrainingArguments, *, model: str = "none", eval_split: str = "dev") -> None: ...
-
-
-def request(tmp_path: Path | None = None, config: Any = None, **changes: Any) -> Request:
-    whole: dict[str, Any] = {
-        "build_trainer": build,
-        "metric": "eval_loss",
-        "mode": "min",
-        "tuned": {"learning_rate": tune.loguniform(1e-5, 1e-3)},
-    }
-    return make_request(SearchSpace(**whole | changes), SweepConfig(**(config or {})))
+def plan_on(asked: Request, nodes: Sequence[Node], data: Sequence[Choice] = ()) -> Plan:
+    return make_plan(asked, nodes, autoscaling=False, data=data, data_notes=(), doubtful_gpus=())
 
 
 # What the scheduler is expected to do.
@@ -165,7 +155,7 @@ LAYOUTS: dict[str, tuple[list[Node], dict[str, Any], str | None]] = {
 def test_what_is_idle_is_said_with_what_would_use_more(what: str):
     nodes, flags, hint = LAYOUTS[what]
     config = SweepConfig(**flags)
-    found = occupancy(nodes, config, lay_out(nodes, config))
+    found = occupancy(nodes, config, lay_out(nodes, config, streams=False))
     assert found.hint == hint
     assert found.gpus == sum(node.gpus for node in nodes)
     assert 0 < found.used_cpus <= found.cpus
@@ -186,7 +176,7 @@ def test_the_peak_is_the_kept_checkpoints_one_more_a_group_and_two_states_a_grou
     assert weights_of(small) == 6
     assert weights_of(str(tmp_path)) is None
     space = request(tuned={"model": tune.choice([small, large])}).space
-    disk = disk_needed(space, SweepConfig(keep_checkpoints=3, storage=str(tmp_path / "new")), 2)
+    disk = disk_needed(space, SweepConfig(keep_checkpoints=3, storage=str(tmp_path / "new")), 2, 0)
     assert (disk.best_bytes, disk.state_bytes) == (110 * 4, 110 * 12)
     assert (disk.best, disk.states) == (7, 6)
     assert disk.peak_bytes == 7 * 440 + 6 * 1320
@@ -204,11 +194,11 @@ def test_a_state_of_deepspeed_also_has_its_own_copies_of_the_weights(tmp_path: P
             "deepspeed.zero_optimization": {"stage": 2},
         },
     )
-    assert disk_needed(space, SweepConfig(), 1).state_bytes == 6 * 20
+    assert disk_needed(space, SweepConfig(), 1, 0).state_bytes == 6 * 20
 
 
 def test_the_size_of_a_model_that_is_not_here_is_not_guessed():
-    assert disk_needed(request().space, SweepConfig(), 1).peak_bytes is None
+    assert disk_needed(request().space, SweepConfig(), 1, 0).peak_bytes is None
 
 
 def test_a_disk_that_is_too_small_is_doubtful(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -216,7 +206,7 @@ def test_a_disk_that_is_too_small_is_doubtful(monkeypatch: pytest.MonkeyPatch, t
     free = type("Usage", (), {"free": 10_000_000})
     monkeypatch.setattr("shutil.disk_usage", lambda _: free)
     config = {"storage": str(tmp_path)}
-    found = make_plan(request(fixed={"model": model}, config=config), ONE_NODE)
+    found = plan_on(request(fixed={"model": model}, config=config), ONE_NODE)
     assert found.disk.copied_bytes == 2 * found.layout.most * 12_000_000
     assert found.warnings[-1] == (
         f"checkpoints need up to 100.0 MB at a time, but {tmp_path} has only 10.0 MB free;"
@@ -300,7 +290,7 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
     def modest(values: Mapping[str, Any]) -> bool:
         return bool(values["learning_rate"] < 5e-4)
 
-    found = make_plan(
+    found = plan_on(
         request(
             tuned=tuned,
             constraints=[modest],
@@ -354,75 +344,7 @@ def test_the_plan_is_strict_json_and_says_it_all(tmp_path: Path):
 
 def test_a_plan_of_a_trial_that_fits_nowhere_is_refused_with_the_shortfall():
     with pytest.raises(UserError, match="a trial needs 4 workers, each with 1 CPU"):
-        make_plan(request(config={"workers_per_trial": 4}), ONE_NODE)
-
-
-# What is doubtful.
-
-
-def doubtful(nodes: int = 1, config: Any = None, gpu: bool = False, **changes: Any) -> list[str]:
-    found = find_warnings(request(config=config, **changes), nodes, gpu=gpu)
-    return [line for line in found if "uncommitted" not in line]
-
-
-def test_a_usual_space_has_nothing_doubtful():
-    assert doubtful() == []
-
-
-def test_a_key_that_is_never_tuned_is_doubtful():
-    rate, fixed = {"learning_rate": tune.loguniform(1e-5, 1e-3)}, {"optim": "adamw_torch"}
-    sgd, adamw = (when({"optim": of}, tune.uniform(0, 1)) for of in ("sgd", "adamw_torch"))
-    assert doubtful(tuned={**rate, "weight_decay": sgd}, fixed=fixed) == [
-        "weight_decay is never tuned: no trial meets its condition (optim = 'sgd')"
-    ]
-    assert doubtful(tuned={**rate, "weight_decay": [sgd, adamw]}, fixed=fixed) == []
-
-
-@pytest.mark.parametrize("key", ["bf16", "tf32"])
-def test_a_tuned_precision_is_doubtful_on_a_cpu(key: str):
-    tuned = {key: tune.choice([True, False])}
-    said = f"tuned[{key!r}] has no effect: trials run on CPUs"
-    assert said in "\n".join(doubtful(tuned=tuned))
-    assert said not in "\n".join(doubtful(tuned=tuned, gpu=True))
-    assert doubtful(fixed={key: True}) == [], "it is not what tells trials apart"
-
-
-@pytest.mark.parametrize(
-    ("tuned", "fixed", "keys"),
-    [
-        ("total_train_batch_size", {"torch_compile": True}, "total_train_batch_size"),
-        ("total_train_batch_size", {"torch_compile_mode": "default"}, "total_train_batch_size"),
-        ("total_train_batch_size", {"torch_compile": True, "max_rows_per_device": 8}, None),
-        ("total_train_batch_size", {"torch_compile": False}, None),
-        ("per_device_eval_batch_size", {"torch_compile": True}, "per_device_eval_batch_size"),
-        ("gradient_accumulation_steps", {"torch_compile": True}, None),
-    ],
-)
-def test_shapes_that_are_compiled_anew_are_doubtful(tuned: str, fixed: Any, keys: str | None):
-    found = doubtful(tuned={tuned: tune.choice([8, 16])}, fixed=fixed)
-    said = [line.partition(":")[0] for line in found if line.startswith("torch_compile with")]
-    assert said == ([] if keys is None else [f"torch_compile with {keys} tuned"])
-
-
-def test_batches_in_any_order_are_doubtful():
-    (line,) = doubtful(fixed={"dataloader_in_order": False, "dataloader_num_workers": 2})
-    assert line.startswith(
-        "dataloader_in_order=False with data-loader processes: batches arrive in"
-    )
-    assert doubtful(fixed={"dataloader_in_order": True}) == []
-
-
-def test_a_mode_of_compiling_that_does_not_resume_exactly_is_doubtful():
-    assert doubtful(fixed={"torch_compile_mode": "reduce-overhead"}) == [
-        "torch_compile_mode=reduce-overhead: a resumed trial may not reproduce its numbers to the"
-        " last bit"
-    ]
-
-
-def test_a_metric_without_eval_is_doubtful_where_the_builder_does_not_say_what_it_evaluates():
-    assert doubtful(metric="score", mode="max") == [
-        "metric 'score': HF's metric names begin with 'eval_'; did you mean 'eval_score'?"
-    ]
+        plan_on(request(config={"workers_per_trial": 4}), ONE_NODE)
 
 
 def prepared(asked: Request, folder: Path) -> list[Choice]:
@@ -437,7 +359,7 @@ def test_a_plan_counts_rows_classes_and_what_max_tokens_cuts_for_each_choice(tmp
         build_trainer=TextClassification(model=str(TINY / "model"), dataset=str(tmp_path)),
         tuned={"max_tokens": tune.choice([16, 11])},
     )
-    found = make_plan(asked, ONE_NODE, data=prepared(asked, tmp_path / "kept"))
+    found = plan_on(asked, ONE_NODE, data=prepared(asked, tmp_path / "kept"))
     classes = {"train": {"a": 3, "b": 3}, "eval": {"a": 2, "b": 1}}
     assert found.in_json()["data"] == [
         {
@@ -494,7 +416,7 @@ def test_what_a_script_sets_itself_stands_apart_from_what_the_space_sets():
     def planned(**tuned: Any) -> Plan:
         tuned |= {"total_train_batch_size": tune.choice([16])}
         fixed = {"weight_decay": 0.2}
-        return make_plan(request(build_trainer=Scripted(), tuned=tuned, fixed=fixed), ONE_NODE)
+        return plan_on(request(build_trainer=Scripted(), tuned=tuned, fixed=fixed), ONE_NODE)
 
     found = planned(lr=tune.loguniform(1e-5, 1e-3))
     assert found.fixed == {"weight_decay": 0.2}
@@ -518,7 +440,7 @@ def test_a_plan_takes_the_time_of_a_trial_from_an_earlier_sweep_of_the_same_spac
     assert past_time(asked, gpu=False) is None, "it has measured nothing"
     log.append(ev.SmokeMeasured(steps=100, step_s=0.5, batches=10, batch_s=0.125, metrics={}))
     log.close()
-    found = make_plan(asked, ONE_NODE)
+    found = plan_on(asked, ONE_NODE)
     assert found.time == PastTime(sweep=folder.id, trial_s=60.0, device_s=60.0)
     assert found.in_json()["time"]["sweep_s"] == found.expected.work * 60 / 2
     assert "how long a trial takes" not in found.left
@@ -548,252 +470,17 @@ def test_trials_that_shared_a_gpu_count_by_their_part_of_it(tmp_path: Path):
         end = {"outcome": "done", "train_s": 90.0, "device_s": 50.0}
         log.append(ev.AttemptEnded(trial=trial, attempt=1, **end))
     log.close()
-    found = make_plan(asked, [Node(cpus=16, gpus=2)])
+    found = plan_on(asked, [Node(cpus=16, gpus=2)])
     assert found.layout.sharing is not None
     assert found.time == PastTime(sweep=folder.id, trial_s=100.0, device_s=50.0)
     assert found.sweep_s(found.time) == found.expected.work * 50 / 2
 
 
-def test_a_secret_that_is_not_hidden_is_doubtful(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("X_TOKEN", "finished")
-    monkeypatch.setenv("A_PASSWORD", "pw")
-    assert doubtful() == [
-        "$A_PASSWORD, $X_TOKEN: not hidden in messages and output, because it is too short or too"
-        " common to be recognised as a secret"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("metric", "mode", "right"),
-    [
-        ("eval_loss", "max", "min"),
-        ("eval_perplexity", "max", "min"),
-        ("eval_accuracy", "min", "max"),
-        ("eval_f1", "min", "max"),
-        ("eval_rouge2", "min", "max"),
-        ("eval_ppl", "max", "min"),
-        ("eval_wer_ortho", "max", "min"),
-    ],
-)
-def test_a_mode_that_looks_wrong_is_doubtful(metric: str, mode: Any, right: str):
-    assert doubtful(metric=metric, mode=mode) == [
-        f"metric '{metric}' has mode '{mode}', but its usual mode is '{right}'"
-    ]
-    assert doubtful(metric=metric, mode=right) == []
-
-
-def test_fewer_than_four_evaluations_under_asha_are_doubtful():
-    assert doubtful(evals_per_trial=3) == [
-        "evals_per_trial = 3: trials are compared only at evaluations; use 4 or more, or"
-        " --scheduler fifo"
-    ]
-    assert doubtful(evals_per_trial=3, config={"scheduler": "fifo"}) == []
-    assert doubtful(evals_per_trial=4) == []
-
-
-def test_a_first_rung_inside_the_warmup_is_doubtful():
-    tuned = {"warmup_steps": tune.uniform(0.0, 0.2)}
-    assert doubtful(tuned=tuned) == [
-        "warmup_steps up to 0.2: the first rung, at 12.5% of a trial, falls within the warmup;"
-        " shorten the warmup, or raise --first-rung"
-    ]
-    assert doubtful(tuned=tuned, config={"first_rung": 0.25}) == []
-    (fixed,) = doubtful(fixed={"warmup_steps": 0.3})
-    assert fixed.startswith("warmup_steps up to 0.3: the first rung")
-    assert doubtful(fixed={"warmup_steps": 500}) == [], "steps, not a share"
-
-
-def test_a_finite_space_needs_as_many_params_as_are_repeated():
-    tuned = {"learning_rate": tune.choice([1e-5, 1e-4, 1e-3])}
-    config = {"repeats": 4, "scheduler": "fifo", "searcher": "random"}
-    assert doubtful(config={**config, "num_trials": 12}, tuned=tuned) == []
-    assert doubtful(config={**config, "num_trials": 16}, tuned=tuned) == [
-        "--num-trials 16, 4 params x 4 seeds: the space has at most 3 different params sets;"
-        " the sweep ends when all have been trained"
-    ]
-
-
-def test_repeats_are_doubtful_with_asha_and_where_optuna_has_too_few_params_to_learn_from():
-    assert doubtful(config={"num_trials": 40, "repeats": 4}) == [
-        "--repeats 4 with --scheduler asha: a trial stopped early contributes its best"
-        " value so far, so the means mix trials of different lengths; --scheduler fifo runs every"
-        " trial to completion",
-        "10 params x 4 seeds: Optuna learns only after 10 params sets, so this sweep draws all"
-        " params at random; raise --num-trials, or lower --repeats",
-    ]
-    assert doubtful(config={"num_trials": 44, "repeats": 4, "scheduler": "fifo"}) == []
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"scheduler": "fifo", "first_rung": 0.25}, "--first-rung 0.25 has no effect with"),
-        ({"scheduler": "median", "reduction_factor": 3}, "--reduction-factor 3 has no effect with"),
-        ({"trackers": ["tensorboard"], "tracking_uri": "x.db"}, "--tracking-uri has no effect"),
-        ({"trials_per_gpu": 2, "workers_per_trial": 2}, "--trials-per-gpu 2 has no effect with"),
-        ({"trials_per_gpu": 2, "gpus_per_worker": 0.5}, "--trials-per-gpu 2 has no effect with"),
-    ],
-)
-def test_an_option_that_the_sweep_does_not_use_is_doubtful(config: dict[str, Any], said: str):
-    (line,) = doubtful(config=config)
-    assert line.startswith(said)
-
-
 def test_what_would_use_idle_devices_keeps_to_whole_repeats():
     nodes = [Node(cpus=8, gpus=0)]
     config = SweepConfig(num_trials=4, repeats=4)
-    hint = occupancy(nodes, config, lay_out(nodes, config)).hint
+    hint = occupancy(nodes, config, lay_out(nodes, config, streams=False)).hint
     assert hint == "4 of 8 CPUs idle: --num-trials 8 would use all"
-
-
-def test_a_finite_space_with_fewer_params_than_trials_is_doubtful():
-    tuned = {"seed": tune.randint(1, 4), "optim": tune.choice(["sgd", "adamw_torch"])}
-    assert doubtful(tuned=tuned) == [
-        "--num-trials 32: the space has at most 6 different params sets;"
-        " the sweep ends when all have been trained"
-    ]
-    assert doubtful(tuned=tuned, config={"num_trials": 6}) == []
-
-
-@pytest.mark.parametrize("value", ["test", "test[:100]", "data/test.csv"])
-def test_a_split_called_test_is_doubtful_to_be_judged_by(value: str):
-    assert doubtful(fixed={"eval_split": value}) == [
-        f"eval_split = '{value}': trials are judged on the test split, so nothing is left for"
-        " a final test"
-    ]
-
-
-def test_other_words_with_test_in_them_are_not():
-    assert doubtful(fixed={"eval_split": "latest"}) == []
-    assert doubtful(fixed={"model": "./test"}) == []
-
-
-SCRIPT = """
-from ray import tune
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
-from sweeps import SearchSpace
-def build(args: TrainingArguments):
-    data = {"train": [], "test": []}
-    return Trainer(
-        args=args,
-        eval_dataset=data["test"],
-        callbacks=[EarlyStoppingCallback(early_stopping_patience=3)],
-    )
-SEARCH_SPACE = SearchSpace(build_trainer=build, metric="eval_loss", mode="min",
-    tuned={"learning_rate": tune.loguniform(1e-5, 1e-3)})
-"""
-
-
-def test_what_a_builder_s_own_code_does_is_doubtful_where_it_is_read(tmp_path: Path):
-    file = tmp_path / "mine.py"
-    file.write_text(SCRIPT)
-    found = find_warnings(make_request(str(file), SweepConfig()), 1, gpu=False)
-    assert found == [
-        "mine.py, line 9: eval_dataset=data['test']: trials are judged on the test"
-        " split, so nothing is left for a final test",
-        "mine.py, line 10: EarlyStoppingCallback ends trials on its own, so progress and rungs"
-        " are fractions of a length that trials never reach; let the scheduler stop trials instead",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("lines", "judged", "on_test"),
-    [
-        (["data = rows.train_test_split(0.1, seed=0)"], 'data["test"]', False),
-        (["data = rows.train_test_split(0.1)", "data = data.map(f)"], 'data["test"]', False),
-        (["data = rows.train_test_split(0.1)", "done = data.map(f)"], 'done["test"]', False),
-        (["data: dict = rows.train_test_split(0.1)"], 'data["test"].map(f)', False),
-        (['data = rows["train"].train_test_split(0.1)'], 'data["test"]', False),
-        ([], 'rows.train_test_split(0.1)["test"]', False),
-        (["part = rows.train_test_split(0.1)"], 'rows["test"]', True),
-        (['rows["validation"] = rows.train_test_split(0.1)["test"]'], 'rows["test"]', True),
-        (['data = rows["test"].train_test_split(0.1)'], 'data["test"]', True),
-        (["data = rows.map(f)"], 'data["test"]', True),
-    ],
-)
-def test_rows_split_off_by_the_script_itself_are_no_test_split(
-    lines: list[str], judged: str, on_test: bool, tmp_path: Path
-):
-    file = tmp_path / "mine.py"
-    script = SCRIPT.replace('data["test"]', judged).replace("EarlyStopping", "Printer")
-    first = '    data = {"train": [], "test": []}\n'
-    file.write_text(script.replace(first, "".join(f"    {line}\n" for line in lines)))
-    found = find_warnings(make_request(str(file), SweepConfig()), 1, gpu=False)
-    assert ["test split" in line for line in found] == [True] * on_test
-
-
-def test_a_seed_that_the_builder_sets_itself_is_doubtful(tmp_path: Path):
-    file = tmp_path / "mine.py"
-    seeds = "set_seed(42); torch.manual_seed(args.seed); rows.shuffle(seed=1)"
-    seeds += "; torch.Generator().manual_seed(0); random.seed(0); torch.manual_seed(7)"
-    script = SCRIPT.replace('"test"', '"dev"').replace("EarlyStopping", "Printer")
-    at_the_top = "from transformers import set_seed\nset_seed(1)\n"
-    file.write_text(script.replace("    return", f"    {seeds}\n    return") + at_the_top)
-    found = find_warnings(make_request(str(file), SweepConfig()), 1, gpu=False)
-    rest = (
-        ": all trials draw the same new weights, whatever their seed, so --repeats and"
-        " confirm show too little noise; use args.seed"
-    )
-    assert found == [
-        f"mine.py, line 7: {call}{rest}" for call in ("set_seed(42)", "torch.manual_seed(7)")
-    ]
-
-
-def test_a_working_tree_that_is_not_committed_is_doubtful(tmp_path: Path):
-    def git(*words: str) -> None:
-        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
-
-    file = tmp_path / "mine.py"
-    file.write_text(SCRIPT.replace('"test"', '"dev"').replace("EarlyStopping", "Printer"))
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "x")
-    assert find_warnings(make_request(str(file), SweepConfig()), 1, gpu=False) == []
-    file.write_text(file.read_text() + "\n")
-    line = "the working tree has uncommitted changes, which the recorded commit does not contain"
-    assert find_warnings(make_request(str(file), SweepConfig()), 1, gpu=False) == [line]
-
-
-def test_a_folder_as_storage_of_several_nodes_is_doubtful():
-    assert doubtful(nodes=2, config={"storage": "./results"}) == [
-        "--storage ./results is a folder, so all 2 nodes of the cluster must be able to see it"
-    ]
-
-
-def test_a_hub_name_that_is_not_cached_is_doubtful_offline(monkeypatch: pytest.MonkeyPatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", "/cache")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert doubtful(fixed={"model": "org/name"}) == [
-        "model = 'org/name': not in the local cache (/cache), and HF_HUB_OFFLINE prevents a"
-        " download; unset it, or download the repository first"
-    ]
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    assert doubtful(fixed={"model": "org/name"}) == []
-
-
-def reviews(folder: Path, train: int, judged: int) -> TextClassification:
-    for split, rows in (("train", train), ("validation", judged)):
-        lines = "".join(f"text {i},{i % 2}\n" for i in range(rows))
-        (folder / f"{split}.csv").write_text(f"text,label\n{lines}")
-    return TextClassification(model=str(TINY / "model"), dataset=str(folder), max_tokens=16)
-
-
-def test_a_batch_larger_than_the_data_and_too_few_rows_to_judge_by_are_doubtful(tmp_path: Path):
-    space = {
-        "build_trainer": reviews(tmp_path, 40, 100),
-        "metric": "eval_accuracy",
-        "mode": "max",
-        "tuned": {"total_train_batch_size": tune.choice([16, 64])},
-    }
-    assert doubtful(config={"num_trials": 2}, **space) == [
-        "total_train_batch_size up to 64 exceeds the 40 train rows: such a trial takes one step per"
-        " epoch, on 40 rows",
-        "100 evaluation rows: the standard error of eval_accuracy is up to 0.050, so smaller"
-        " differences between trials may be noise; 2500 rows would lower it to 0.01",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -815,7 +502,7 @@ def test_a_plan_counts_the_evaluations_that_a_trial_has_steps_for(
     tuned = {"learning_rate": tune.loguniform(1e-5, 1e-3)}
     if "total_train_batch_size" not in fixed:
         tuned["total_train_batch_size"] = tune.choice([8, 16])
-    found = make_plan(
+    found = plan_on(
         request(
             build_trainer=reviews(tmp_path, 40, 100),
             tuned=tuned,

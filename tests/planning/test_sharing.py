@@ -19,7 +19,7 @@ ONE, FOUR = [Node(cpus=16, gpus=1)], [Node(cpus=64, gpus=4)]
 
 
 def layout(nodes: Sequence[Node], **config: Any) -> Layout:
-    return lay_out(nodes, SweepConfig(**{"num_trials": 32, **config}))
+    return lay_out(nodes, SweepConfig(**{"num_trials": 32, **config}), streams=False)
 
 
 def use(busy: float | None = 0.25, memory: int = 5 * GB, total: int = 80 * GB) -> ev.GpuMeasured:

@@ -74,4 +74,4 @@ def test_a_signal_to_the_process_group_of_a_sweep_does_not_reach_its_ray(ray_clu
 
 def test_a_cluster_whose_nodes_a_person_started_does_not_grow(ray_cluster: None):
     assert cluster.nodes()
-    assert not cluster.grows()
+    assert not cluster.autoscales()

@@ -1,4 +1,4 @@
-"""Checkpoint folders: what of them is the model, and when they are whole."""
+"""The files of a state and of a best checkpoint, their end marker and their digest."""
 
 from __future__ import annotations
 

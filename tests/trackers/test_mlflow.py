@@ -40,7 +40,8 @@ from sweeps.trackers import follow
 from sweeps.trackers.mlflow import register, registered_models, serve, sweep_link
 from sweeps.trackers.mlflow.model import Best, _flavors, best_checkpoint
 from sweeps.trackers.mlflow.names import color
-from sweeps.trackers.mlflow.store import check_tracking, follow_move, make_store, on_network_disk
+from sweeps.trackers.mlflow.sqlite_store import follow_move, make_store, on_network_disk
+from sweeps.trackers.mlflow.store import check_tracking
 from sweeps.trackers.mlflow.view import saved_view
 from tests.stored_runs import history, runs_of
 from tests.trackers.conftest import Served

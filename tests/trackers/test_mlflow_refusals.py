@@ -20,7 +20,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED, TEMPORA
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from sweeps.trackers import follow
-from sweeps.trackers.mlflow import store, sweep_link
+from sweeps.trackers.mlflow import sqlite_store, sweep_link
 from sweeps.trackers.mlflow.refusals import is_absent
 from tests.stored_runs import history, rejected, runs_of
 from tests.written_sweep import wait_for
@@ -198,7 +198,7 @@ def _lacks_a_package(_: Path) -> None:
 def test_a_missing_package_ends_the_tracker_at_once_while_the_sweep_runs(
     new_sweep: Any, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_migrate", _lacks_a_package)
+    monkeypatch.setattr(sqlite_store, "_migrate", _lacks_a_package)
     sweep = new_sweep()
     (sweep.storage / "mlflow.db").unlink()
     sweep.begin("t001")  # its log is held

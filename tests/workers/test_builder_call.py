@@ -1,4 +1,4 @@
-"""What a script still does in its builder though `sweeps` does it is refused with its line."""
+"""A builder that does the work of `sweeps`, or changes a trial's values, is refused by its line."""
 
 from __future__ import annotations
 
@@ -298,5 +298,5 @@ def test_a_patch_of_train_that_a_builder_makes_stays_and_the_method_it_found_tra
         monkeypatch.setattr(Trainer, "train", lambda trainer: f"patched: {own(trainer)}")
         return make(args)
 
-    trained: Any = call_builder(patches, args, "patches", ()).train()
+    trained: Any = call_builder(patches, args, "patches", (), ()).train()
     assert trained == "patched: trained"

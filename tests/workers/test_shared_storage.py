@@ -15,7 +15,7 @@ from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.workers import shared_storage
 from sweeps.workers.exchange import Exchange
-from sweeps.workers.group_size import Size
+from sweeps.workers.group_size import GroupSize
 from sweeps.workers.job import Definition, Job
 from sweeps.workers.shared_storage import check_shared, leave_nodes, own_code, own_folder
 from sweeps.workers.worker_group import Surroundings, WorkerGroups
@@ -122,7 +122,7 @@ def test_a_group_that_does_not_see_the_folder_ends_the_sweep_before_it_takes_a_j
     job = Job(trial="t001", attempt=1, params={}, seed=0, checkpoint=None)
     ray.get(exchange.submit.remote(job, {}))
     faults: queue.Queue[SweepError] = queue.Queue()
-    size = Size(workers=2, cpus_per_worker=1, gpus_per_worker=0)
+    size = GroupSize(workers=2, cpus_per_worker=1, gpus_per_worker=0)
     around = Surroundings(
         there=lambda _: True, draining=frozenset, note=print, fault=faults.put, variables={}
     )

@@ -1,4 +1,4 @@
-"""What ended a run of Ray Train, as Train says it."""
+"""Starting a group with Ray Train, and finding out why it ended."""
 
 from __future__ import annotations
 

@@ -15,12 +15,12 @@ import pytest
 
 from sweeps.errors import SweepError
 from sweeps.workers import worker_group
-from sweeps.workers.group_size import Size
+from sweeps.workers.group_size import GroupSize
 from sweeps.workers.worker_group import START_FAILURES, Surroundings, WorkerGroups
 
-SIZE = Size(workers=1, cpus_per_worker=1, gpus_per_worker=0.48)
-LARGE = Size(workers=1, cpus_per_worker=1, gpus_per_worker=0.52)
-SMALL = Size(workers=1, cpus_per_worker=1, gpus_per_worker=0.16)
+SIZE = GroupSize(workers=1, cpus_per_worker=1, gpus_per_worker=0.48)
+LARGE = GroupSize(workers=1, cpus_per_worker=1, gpus_per_worker=0.52)
+SMALL = GroupSize(workers=1, cpus_per_worker=1, gpus_per_worker=0.16)
 WAITS_S = 30
 """Seconds after which a fault that does not come counts as never coming."""
 
@@ -76,7 +76,7 @@ class Gpus:
         )
         self.groups = worker_groups(exchange, scratch, fault=pytest.fail)
 
-    def _run(self, size: Size, exchange: Any, group: int, *_: Any) -> None:
+    def _run(self, size: GroupSize, exchange: Any, group: int, *_: Any) -> None:
         ends = self._ends.setdefault(group, threading.Event())
         self.started.put((group, size.gpus_per_worker))
         assert ends.wait(WAITS_S)
@@ -122,7 +122,7 @@ def test_groups_are_let_go_once_no_resources_are_requested_any_more(
 ):
     requested, withdrawn = threading.Event(), threading.Event()
 
-    def wait_for_room(size: Size, wanted: Callable[[], bool]) -> bool:
+    def wait_for_room(size: GroupSize, wanted: Callable[[], bool]) -> bool:
         requested.set()
         while wanted():
             pass
@@ -165,7 +165,7 @@ def test_a_place_given_up_after_all_others_ends_the_sweep(
     faults: queue.Queue[SweepError] = queue.Queue()
     given_up, closing = threading.Event(), threading.Event()
 
-    def run(size: Size, exchange: Any, group: int, *_: Any) -> None:
+    def run(size: GroupSize, exchange: Any, group: int, *_: Any) -> None:
         assert (given_up if group == 1 else closing).wait(WAITS_S)
 
     monkeypatch.setattr(worker_group.ray, "get", lambda answer: answer)

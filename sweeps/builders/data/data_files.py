@@ -156,8 +156,8 @@ def _inferred_files(folder: Path, config: str | None) -> dict[str, list[Path]]:
         return {}
     files = {str(split): [Path(file) for file in of_split] for split, of_split in found.items()}
     train = files.get(TRAIN, [])
-    told = any(TRAIN in name for name in _names(folder, train))
-    return files if config or told or len(train) == 1 else {}
+    has_train = any(TRAIN in name for name in _names(folder, train))
+    return files if config or has_train or len(train) == 1 else {}
 
 
 def _twice(folder: Path, split: str, where: Iterable[str]) -> UserError:

@@ -7,13 +7,14 @@ prepared. It must not know about tasks, models or trials.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.amounts import counted
 from sweeps.builders.data.chosen_rows import rows_to_hold_out
 from sweeps.builders.data.data_files import configurations
-from sweeps.builders.data.data_source import Split
+from sweeps.builders.data.data_source import Source, Split
 from sweeps.builders.data.split_summary import summarize_splits
 from sweeps.errors import UserError
 
@@ -22,31 +23,26 @@ if TYPE_CHECKING:
 
 
 def data_problems(
-    dataset: str,
-    config: str | None,
-    revision: str | None,
-    columns: Mapping[str, str],
-    eval_rows: int | None,
+    source: Source, columns: Mapping[str, str], eval_rows: int | None
 ) -> Iterator[str]:
     """Yield the reasons why rows cannot be read, as far as files and columns show.
 
     Args:
-        dataset: Hub name or local folder.
-        config: The builder's `dataset_config`.
-        revision: The revision of a Hub dataset; None: the newest.
+        source: The dataset.
         columns: The column that each field of the builder refers to.
         eval_rows: The builder's `eval_rows`.
     """
+    dataset, config = source.dataset, source.config
     try:
         if config is not None and (folder := Path(dataset)).exists():
             known = configurations(folder) if folder.is_dir() else []
             if not known:
                 yield f"dataset_config={config!r}: this folder has no configurations; remove it"
-                config = None
+                source = replace(source, config=None)
             elif config not in known:
                 yield f"dataset_config={config!r}: the folder has only {', '.join(known)}"
                 return
-        splits = summarize_splits(dataset, config, revision, count_to=(eval_rows or 9) + 1)
+        splits = summarize_splits(source, count_to=(eval_rows or 9) + 1)
         if empty := [split for split, summary in splits.items() if summary.rows == 0]:
             yield f"dataset={dataset!r}: no rows in {' and '.join(empty)}"
             return

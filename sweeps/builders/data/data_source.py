@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -30,26 +31,31 @@ TEST_NAMES: Mapping[Split, tuple[str, ...]] = {"train": ("train",), "validation"
 """The same, with the test split in place of the validation split."""
 
 
-def local_files(
-    dataset: str, config: str | None, named: Mapping[Split, tuple[str, ...]]
-) -> list[Path]:
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from."""
+
+    dataset: str
+    """Hub name or local folder."""
+    config: str | None
+    """The configuration, the builder's `dataset_config`; None if the dataset has only one."""
+    revision: str | None
+    """The revision of a Hub dataset; None: the newest."""
+
+
+def local_files(source: Source, named: Mapping[Split, tuple[str, ...]]) -> list[Path]:
     """Return the files in a local folder that the `named` splits are read from.
 
     Raises:
         UserError: The folder does not exist, or has no train split.
     """
-    if folders := _saved_folders(dataset, named):
+    if folders := _saved_folders(source.dataset, named):
         return [file for folder in folders.values() for file in sorted(folder.iterdir())]
-    found = split_files(dataset, config, named)
+    found = split_files(source.dataset, source.config, named)
     return [file for _, files in found.values() for file in files]
 
 
-def read_splits(
-    dataset: str,
-    config: str | None,
-    revision: str | None,
-    named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES,
-) -> dict[Split, Dataset]:
+def read_splits(source: Source, named: Mapping[Split, tuple[str, ...]]) -> dict[Split, Dataset]:
     """Return the rows of "train" and, if it exists, of "validation", memory-mapped.
 
     `datasets` downloads all splits of a Hub dataset at once; those that are not `named` stay
@@ -60,11 +66,12 @@ def read_splits(
     """
     import datasets
 
+    dataset = source.dataset
     if not is_hub_name(dataset) and (tables := saved_tables(dataset, named)):
         return tables
     try:
         if is_hub_name(dataset):
-            builder = hub_builder(dataset, config, revision)
+            builder = hub_builder(source)
             builder.download_and_prepare()
             names = named_splits(builder.info.splits, dataset, named)
             return {split: builder.as_dataset(split=name) for split, name in names.items()}
@@ -73,7 +80,7 @@ def read_splits(
         # Each split is loaded on its own: `datasets` gives all splits that it loads at once the
         # columns and types of the first. Each file is passed by name: given the folder,
         # `load_dataset` would read every split in it.
-        for split, (ending, paths) in split_files(dataset, config, named).items():
+        for split, (ending, paths) in split_files(dataset, source.config, named).items():
             reader, options = READERS[ending]
             files = {split: list(map(str, paths))}
             read[split] = datasets.load_dataset(reader, data_files=files, split=split, **options)
@@ -87,9 +94,7 @@ def read_splits(
         raise UserError(f"dataset={dataset!r}: its rows cannot be read ({cause})") from error
 
 
-def unread_splits(
-    dataset: str, config: str | None, revision: str | None, named: Mapping[Split, tuple[str, ...]]
-) -> list[str]:
+def unread_splits(source: Source, named: Mapping[Split, tuple[str, ...]]) -> list[str]:
     """Return the splits that are not read of a dataset without a validation split.
 
     Of a local folder with files, these are the names of files. Empty if there is a validation
@@ -98,13 +103,14 @@ def unread_splits(
     Raises:
         UserError: The dataset cannot be found, or has no train split.
     """
+    dataset = source.dataset
     if is_hub_name(dataset):
-        builder = hub_builder(dataset, config, revision)
+        builder = hub_builder(source)
         names = list(builder.info.splits or builder.config.data_files)
     elif _saved_folders(dataset, named):
         names = _saved_names(dataset)
     else:
-        read = split_files(dataset, config, named)
+        read = split_files(dataset, source.config, named)
         files = [file for _, of_split in read.values() for file in of_split]
         return [] if "validation" in read else unread_files(Path(dataset), files)
     found = named_splits(names, dataset, named) if names else {}
@@ -122,7 +128,7 @@ def hub_cache(dataset: str) -> Path:
     )
 
 
-def hub_builder(dataset: str, config: str | None, revision: str | None) -> DatasetBuilder:
+def hub_builder(source: Source) -> DatasetBuilder:
     """Return the `datasets` builder of a Hub dataset, which has downloaded no rows yet.
 
     Raises:
@@ -130,11 +136,12 @@ def hub_builder(dataset: str, config: str | None, revision: str | None) -> Datas
     """
     import datasets
 
+    dataset, config = source.dataset, source.config
     wanted = f"dataset={dataset!r}" + (f" dataset_config={config!r}" if config else "")
     if not hub_cache(dataset).is_dir() and not hub_answers():
         raise not_on_the_hub(wanted)
     try:
-        return datasets.load_dataset_builder(dataset, config, revision=revision)
+        return datasets.load_dataset_builder(dataset, config, revision=source.revision)
     except (OSError, ValueError, RuntimeError) as error:
         raise not_on_the_hub(wanted, error) from error
 
@@ -185,9 +192,7 @@ def _saved_names(dataset: str) -> list[str]:
     return list(json.loads(listing.read_text())["splits"]) if listing.is_file() else []
 
 
-def _saved_folders(
-    dataset: str, named: Mapping[Split, tuple[str, ...]] = SPLIT_NAMES
-) -> dict[Split, Path]:
+def _saved_folders(dataset: str, named: Mapping[Split, tuple[str, ...]]) -> dict[Split, Path]:
     """Return the splits of a folder written by `save_to_disk`; none if it is not such a folder."""
     if names := _saved_names(dataset):
         found = named_splits(names, dataset, named)

@@ -15,6 +15,7 @@ from typing import Any
 from sweeps.builders.data.data_files import READERS, opened, split_files
 from sweeps.builders.data.data_source import (
     SPLIT_NAMES,
+    Source,
     Split,
     hub_builder,
     named_splits,
@@ -34,22 +35,19 @@ class SplitSummary:
     """Number of rows, counted up to `count_to`; None if only reading the rows would tell."""
 
 
-def summarize_splits(
-    dataset: str, config: str | None, revision: str | None, count_to: int
-) -> dict[Split, SplitSummary]:
+def summarize_splits(source: Source, count_to: int) -> dict[Split, SplitSummary]:
     """Return the columns and row counts of "train" and, if it exists, of "validation".
 
     Args:
-        dataset: Local folder or Hub name.
-        config: The configuration of a dataset that has several.
-        revision: The revision of a Hub dataset; None: the newest.
+        source: The dataset.
         count_to: If rows must be counted (csv, tsv, jsonl), stop at this number in each file.
 
     Raises:
         UserError: The dataset cannot be found or read, or has no train split.
     """
+    dataset = source.dataset
     if is_hub_name(dataset):
-        builder = hub_builder(dataset, config, revision)
+        builder = hub_builder(source)
         columns = tuple(builder.info.features) if builder.info.features else None
         sizes = builder.info.splits or {}
         return {
@@ -65,7 +63,7 @@ def summarize_splits(
         }
     return {
         split: _summarize_files(ending, paths, count_to)
-        for split, (ending, paths) in split_files(dataset, config, SPLIT_NAMES).items()
+        for split, (ending, paths) in split_files(dataset, source.config, SPLIT_NAMES).items()
     }
 
 

@@ -38,7 +38,10 @@ from sweeps.space.code_copy import own_files
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-_VERSIONS = ("sweeps", "torch", "transformers", "datasets", "peft", "trl")
+_VERSIONS = (
+    *("sweeps", "torch", "transformers", "accelerate", "datasets", "evaluate", "peft", "trl"),
+)
+"""The packages whose versions a dry run depends on."""
 _SMALL_BYTES = 100_000
 """Maximum size in bytes of a file on the command line that a dry run depends on."""
 _PATIENCE = 10.0

@@ -47,8 +47,8 @@ def main() -> None:
     asked = json.loads((place / "asked.json").read_text())
     program = Program(file=Path(asked["file"]), module=asked["module"], is_own=asked["is_own"])
     try:
-        told = Offered(asked["flags"], dict(_parsed(asked["domains"])))
-        found: dict[str, Any] = dataclasses.asdict(_try(program, asked["words"], told))
+        offered = Offered(asked["flags"], dict(_parsed(asked["domains"])))
+        found: dict[str, Any] = dataclasses.asdict(_try(program, asked["words"], offered))
     except UserError as error:
         found = {"problems": error.problems, "where": error.where}
     (place / "found.json").write_text(json.dumps(found))
@@ -63,7 +63,7 @@ def _parsed(texts: Mapping[str, str]) -> Iterator[tuple[str, Domain]]:
                 yield name, domain
 
 
-def _try(program: Program, words: Sequence[str], told: Offered) -> Found:
+def _try(program: Program, words: Sequence[str], offered: Offered) -> Found:
     ending = Ending()
     raw: dict[int, dict[str, Any]] = {}
     started = time.monotonic()
@@ -94,7 +94,7 @@ def _try(program: Program, words: Sequence[str], told: Offered) -> Found:
                 program,
                 words,
                 values,
-                told=told,
+                flag_values=offered,
                 ending=ending,
                 ours={*OWNED, *_PRECISION},
                 note=keep,
@@ -108,7 +108,7 @@ def _try(program: Program, words: Sequence[str], told: Offered) -> Found:
         seconds = time.monotonic() - started
         own = id(trainer.args)
         values = dict(_own_values(trainer.args, raw.get(own, {}), later.get(own, {})))
-        return _found(trainer, values, told, ending, seconds)
+        return _found(trainer, values, offered, ending, seconds)
 
 
 def _failure(error: Exception) -> UserError:
@@ -120,7 +120,7 @@ def _failure(error: Exception) -> UserError:
 def _found(
     trainer: Trainer,
     values: Mapping[str, Any],
-    told: Offered,
+    offered: Offered,
     ending: Ending,
     seconds: float,
 ) -> Found:
@@ -141,9 +141,9 @@ def _found(
         ),
         values=values,
         ignored=ignored_arguments(trainer),
-        flags=told.found,
-        flag_values=told.own,
-        tried_values=told.tried,
+        flags=offered.found,
+        flag_values=offered.own,
+        tried_values=offered.tried,
         line=ending.line,
         parameters=sum(each.numel() for each in trainer.model.parameters()),
         train_rows=_rows(trainer.train_dataset),

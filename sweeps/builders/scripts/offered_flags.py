@@ -15,13 +15,13 @@ from typing import Any
 from ray.tune.search.sample import Domain, Float
 
 from sweeps.builders.scripts.program import Flag
-from sweeps.builders.scripts.script_parsers import Convert, Parse, Told, not_reached
+from sweeps.builders.scripts.script_parsers import Convert, FlagValues, Parse, not_reached
 from sweeps.errors import UserError
 from sweeps.space.domains import ends, some_value
 from sweeps.space.field_values import domain_problems
 
 
-class Offered(Told):
+class Offered(FlagValues):
     """The values for a dry run. Unlike in a trial, a name may belong to no flag.
 
     Args:

@@ -213,7 +213,7 @@ class Script:
 
     def __call__(self, values: Mapping[str, Any], **flags: Any) -> Trainer:
         """Return the trainer that the script was about to train."""
-        from sweeps.builders.scripts.script_parsers import Told
+        from sweeps.builders.scripts.script_parsers import FlagValues
         from sweeps.builders.scripts.script_run import Ending, run_script
         from sweeps.builders.scripts.values_in_script import not_given
 
@@ -228,7 +228,9 @@ class Script:
             self.program,
             [*self.command_line, *itertools.chain(*said.values())],
             values,
-            told=Told({name: value for name, value in values.items() if said.get(name)} | flags),
+            flag_values=FlagValues(
+                {name: value for name, value in values.items() if said.get(name)} | flags
+            ),
             ending=Ending(),
             reduced=self._reduced,
         )

@@ -29,7 +29,7 @@ Convert: TypeAlias = "Callable[[str, str, Any], Any]"
 value that the parser makes of the word alone."""
 
 
-class Told:
+class FlagValues:
     """The values that the parsers of a script must return, and the flags that they know.
 
     Args:
@@ -129,27 +129,27 @@ def _reached(value: Any, got: Any, convert: Callable[[str], Any]) -> bool:
 
 
 @contextmanager
-def watched_parsers(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]:
+def watched_parsers(flag_values: FlagValues, refuse: Callable[[UserError], None]) -> Iterator[None]:
     """Watch argparse, anything built on it, and the commands of click and typer.
 
     Args:
-        told: Records what they know and return.
+        flag_values: Records what they know and return.
         refuse: Called with the error for a command line that a parser rejects.
     """
     with ExitStack() as stack:
-        stack.enter_context(_argparse(told, refuse))
+        stack.enter_context(_argparse(flag_values, refuse))
         watched: list[type] = []
         for module, name in (("click", "Command"), ("typer.core", "TyperCommand")):
             with suppress(ModuleNotFoundError):
                 kind = getattr(importlib.import_module(module), name)
                 if not issubclass(kind, tuple(watched)):
                     watched.append(kind)
-                    stack.enter_context(_commands(kind, told, refuse))
+                    stack.enter_context(_commands(kind, flag_values, refuse))
         yield
 
 
 @contextmanager
-def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]:
+def _argparse(flag_values: FlagValues, refuse: Callable[[UserError], None]) -> Iterator[None]:
     kind: Any = argparse.ArgumentParser
     own, own_error, own_dict = kind.parse_known_args, kind.error, HfArgumentParser.parse_dict
 
@@ -167,7 +167,7 @@ def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]
                 kind.error = fail
             return parsed
 
-        result = own(parser, [*words, *told.words(options, attempt)], *others, **more)
+        result = own(parser, [*words, *flag_values.words(options, attempt)], *others, **more)
         parsed = vars(result[0])
         actions = {each.dest: each for each in parser._actions}
 
@@ -176,20 +176,20 @@ def _argparse(told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]
                 return got  # a custom action may produce anything
             return (actions[name].type or str)(word)
 
-        told.compare(options, parsed, convert, attempt)
+        flag_values.compare(options, parsed, convert, attempt)
         return result
 
     def fail(parser: Any, message: str) -> None:
         whole = [each.dest for each in parser._actions if each.type is int]
         rejected = UserError(f"the script rejects its command line: {message}")
-        refuse(told.misfit(whole) or rejected)
+        refuse(flag_values.misfit(whole) or rejected)
 
     def reject(parser: Any, message: str) -> None:
         raise ValueError(message)
 
     def parse_dict(parser: Any, args: dict[str, Any], *others: Any, **more: Any) -> Any:
         optional = {each.dest: each.default for each in parser._actions if not each.required}
-        given = told.settings(_of_argparse(parser), {**optional, **args})
+        given = flag_values.settings(_of_argparse(parser), {**optional, **args})
         return own_dict(parser, {**args, **given}, *others, **more)
 
     kind.parse_known_args, kind.error, HfArgumentParser.parse_dict = parse, fail, parse_dict
@@ -234,7 +234,9 @@ def _turns_off(action: Any) -> bool:
 
 
 @contextmanager
-def _commands(kind: Any, told: Told, refuse: Callable[[UserError], None]) -> Iterator[None]:
+def _commands(
+    kind: Any, flag_values: FlagValues, refuse: Callable[[UserError], None]
+) -> Iterator[None]:
     own, inherits = kind.parse_args, "parse_args" not in vars(kind)
 
     def parse(command: Any, context: Any, args: list[str]) -> Any:
@@ -251,11 +253,11 @@ def _commands(kind: Any, told: Told, refuse: Callable[[UserError], None]) -> Ite
             return params
 
         try:
-            result = own(command, context, [*args, *told.words(options, attempt)])
+            result = own(command, context, [*args, *flag_values.words(options, attempt)])
         except Exception:
             types = {each.name: getattr(each, "type", None) for each in command.params}
             whole = [key for key, of in types.items() if getattr(of, "name", "") == "integer"]
-            if (problem := told.misfit(whole)) is not None:
+            if (problem := flag_values.misfit(whole)) is not None:
                 refuse(problem)
             raise
         parameters = {each.name: each for each in command.params}
@@ -268,7 +270,7 @@ def _commands(kind: Any, told: Told, refuse: Callable[[UserError], None]) -> Ite
                 return type(got)(word)
             return parameter.type.convert(word, None, context)
 
-        told.compare(options, context.params, convert, attempt)
+        flag_values.compare(options, context.params, convert, attempt)
         return result
 
     kind.parse_args = parse

@@ -26,7 +26,7 @@ import transformers
 from transformers import Trainer
 
 from sweeps.builders.scripts.program import Program
-from sweeps.builders.scripts.script_parsers import Told, watched_parsers
+from sweeps.builders.scripts.script_parsers import FlagValues, watched_parsers
 from sweeps.builders.scripts.values_in_script import given
 from sweeps.errors import UserError
 from sweeps.space.user_code import own_line, own_line_here, problem_at
@@ -72,7 +72,7 @@ def run_script(
     words: Sequence[str],
     values: Mapping[str, Any],
     *,
-    told: Told,
+    flag_values: FlagValues,
     ending: Ending,
     **noting: Any,
 ) -> Trainer:
@@ -82,7 +82,7 @@ def run_script(
         program: The script.
         words: Its command line.
         values: The values that its arguments must have; see `given`.
-        told: The values that its parsers must return.
+        flag_values: The values that its parsers must return.
         ending: Records how the script is left.
         noting: Further arguments of `given`.
 
@@ -101,7 +101,7 @@ def run_script(
     with ExitStack() as stack:
         check = stack.enter_context(given(values, ending.refuse, **noting))
         stack.enter_context(_left_at_train(ending))
-        stack.enter_context(watched_parsers(told, ending.refuse))
+        stack.enter_context(watched_parsers(flag_values, ending.refuse))
         stack.enter_context(_group_kept())
         try:
             exec(code, vars(main))
@@ -118,7 +118,7 @@ def run_script(
         raise ending.problem
     if (trainer := ending.trainer) is None:
         raise _never_trained(program, exited)
-    if problem := told.problem():
+    if problem := flag_values.problem():
         raise problem
     del trainer.train
     if ending.options:

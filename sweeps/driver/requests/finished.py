@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sweeps.config import SweepConfig, is_uri
+from sweeps.declared_types import known_fields, settle_fields
 from sweeps.durations import written
 from sweeps.errors import UserError
-from sweeps.kinds import known_fields, settle_fields
 from sweeps.records.event_log import is_held
 from sweeps.records.folder import SweepFolder
 from sweeps.records.history import read_history

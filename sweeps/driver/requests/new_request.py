@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sweeps.config import SweepConfig
 from sweeps.driver import cluster
+from sweeps.driver.asked_address import asked_address
 from sweeps.driver.requests.python_space import without_file
 from sweeps.driver.requests.script_baseline import with_baseline
 from sweeps.driver.requests.script_request import settle_script
@@ -98,7 +99,7 @@ def make_request(
         )
     workers = config.workers_per_trial
     problems = batch_problems(space, workers) + sharding_problems(space, workers)
-    joins = not cluster.is_started_here(cluster.asked_address(config.address))
+    joins = not cluster.is_started_here(asked_address(config.address))
     # The nodes of a cluster may have what is missing here.
     problems += package_problems(space, only_here=joins)
     if problems:

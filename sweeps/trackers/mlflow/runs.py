@@ -190,7 +190,7 @@ class Runs:
         except MlflowException as error:
             if not is_refusal(error, self.ids.uri):
                 raise
-            if not self._exists(key, run):
+            if not self._exists(run):
                 self._gone.add(key)
                 logger.warning(
                     "the run of %s was deleted in MLflow and will not be updated again",
@@ -205,7 +205,7 @@ class Runs:
                 [item] = items
                 self._rejected.put(key, item.kind, item.name, str(error), **item.values)
 
-    def _exists(self, key: str, run: str) -> bool:
+    def _exists(self, run: str) -> bool:
         """Tell whether the store has the run, and has not marked it as deleted.
 
         Raises:

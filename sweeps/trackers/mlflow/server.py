@@ -20,7 +20,8 @@ from typing import IO
 
 from sweeps.errors import SweepError, UserError
 from sweeps.ports import held_port
-from sweeps.trackers.mlflow.store import check_tracking, follow_move, sqlite_file
+from sweeps.trackers.mlflow.sqlite_store import follow_move
+from sweeps.trackers.mlflow.store import check_tracking, sqlite_file
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 120.0

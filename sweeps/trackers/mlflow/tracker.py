@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sweeps.answer.answer import Answer
 from sweeps.config import SweepConfig
+from sweeps.environment import environment
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.trackers.base import SWEEP, RunUpdate, Tracker
 from sweeps.trackers.mlflow.ids import Ids, remembered
 from sweeps.trackers.mlflow.names import clean
-from sweeps.trackers.mlflow.store import (
-    check_tracking,
-    follow_move,
-    is_server,
-    make_store,
-    places_of,
-    sqlite_file,
-)
+from sweeps.trackers.mlflow.sqlite_store import follow_move, make_store
+from sweeps.trackers.mlflow.store import check_tracking, is_server, places_of, sqlite_file
 from sweeps.trackers.mlflow.view import saved_view, view_key
 from sweeps.trackers.note import note
 from sweeps.trackers.rejected import Rejected
@@ -210,16 +204,8 @@ def _store_errors(uri: str) -> Iterator[None]:
 @contextmanager
 def patience() -> Iterator[None]:
     """Allow more time for requests in the block, because they upload files."""
-    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-    before = os.environ.get(name)
-    os.environ[name] = str(UPLOAD_TIMEOUT_S)
-    try:
+    with environment({"MLFLOW_HTTP_REQUEST_TIMEOUT": str(UPLOAD_TIMEOUT_S)}):
         yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _own_tags(record: SweepRecord) -> dict[str, str]:

@@ -31,7 +31,7 @@ from sweeps.workers.smoke_run import smoke
 from sweeps.workers.training import train
 from tests.workers.test_training import numbers
 
-SCRIPTS = Path(__file__).parent / "scripts"
+SCRIPTS = Path(__file__).parents[1] / "scripts" / "wrapped"
 NAMES = sorted(file.stem for file in SCRIPTS.glob("*.py") if "SEARCH_SPACE" in file.read_text())
 AGAIN: dict[str, dict[str, Any]] = {
     "glue": {"pad_to_max_length": True},

@@ -1,0 +1,240 @@
+"""A dry run finds out what a script would train, and refuses what cannot be tuned."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import queue
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.builders.scripts.script import Script
+from sweeps.errors import UserError
+from sweeps.space.arguments import argument_fields
+from sweeps.space.checks import check_space
+from tests.builders.scripts.scripted import (
+    HEAD,
+    NET,
+    SPACE,
+    WITH_FLAGS,
+    project,
+    requested,
+    tried,
+    written,
+)
+from tests.workers.test_training import run_job
+
+
+def test_a_dry_run_finds_no_module_in_the_folder_that_trials_run_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a worker; the file may have the name of a library."""
+    (tmp_path / "own.py").touch()
+    commands = list[list[str]]()
+    run = subprocess.run
+
+    def note(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "")
+
+    monkeypatch.setattr("sweeps.builders.scripts.dry_run.subprocess.run", note)
+    with pytest.raises(UserError):
+        tried("tutorial.py", folder=tmp_path / "dry_runs")
+    python = commands[0][: commands[0].index("-m")]
+    imports = [*python, "-c", "import own"]
+    assert b"No module named 'own'" in run(imports, cwd=tmp_path, capture_output=True).stderr
+
+
+def refused(folder: Path, text: str) -> str:
+    with pytest.raises(UserError) as raised:
+        written(folder, text)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model = Net()\nown = torch.optim.AdamW(model.parameters(), lr=1e-3)\n"
+        "Trainer(model, arguments(), train_dataset=rows(64), eval_dataset=rows(16),"
+        " optimizers=(own, None)).train()",
+        "class Mine(Trainer):\n    def create_optimizer(self, model=None):\n"
+        "        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)\n"
+        "make(arguments(), Mine).train()",
+    ],
+    ids=["given", "created"],
+)
+def test_an_optimizer_that_ignores_what_is_tuned_is_found_in_the_dry_run(text: str, tmp_path: Path):
+    space = written(tmp_path, text)
+    with pytest.raises(UserError) as found:
+        check_space(space, argument_fields(space.build_trainer), "train.py")
+    assert (
+        "tuned['learning_rate']: learning_rate has no effect: the trainer's own optimizer"
+        in str(found.value)
+    )
+    follows = text.replace("lr=1e-3", "lr=self.args.learning_rate")
+    if "self" in text:
+        space = written(tmp_path / "follows", follows)
+        check_space(space, argument_fields(space.build_trainer), "train.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("print('done')", "ended without calling train() on a transformers.Trainer"),
+        ("raise SystemExit('no data')", ": raise SystemExit('no data'): the script ends"),
+        (
+            "one, two = make(arguments()), make(arguments())\ntwo.train()",
+            "the script creates several trainers (the first on line",
+        ),
+        ("name = input('model?')", ": name = input('model?'): asks for input"),
+        (
+            "loss = Net()(torch.ones(1), torch.ones(1))['loss']\nloss.backward()",
+            ": loss.backward(): the script has its own training loop",
+        ),
+        (
+            "from accelerate import Accelerator\naccelerator = Accelerator()\n"
+            "loss = Net()(torch.ones(1), torch.ones(1))['loss']\naccelerator.backward(loss)",
+            ": accelerator.backward(loss): the script has its own training loop",
+        ),
+        ("1 / 0", ": 1 / 0: ZeroDivisionError: division by zero"),
+        (
+            "make(arguments()).train('elsewhere/checkpoint-3')",
+            "train() resumes from elsewhere/checkpoint-3",
+        ),
+        (
+            "Trainer(Net(), arguments(), train_dataset=rows(8)).train()",
+            "this Trainer has no eval_dataset",
+        ),
+        (
+            "import argparse\nparser = argparse.ArgumentParser()\n"
+            "parser.add_argument('--data', required=True)\nparser.parse_args()",
+            "the script rejects its command line: the following arguments are required: --data",
+        ),
+    ],
+)
+def test_a_script_that_cannot_be_swept_is_refused_before_anything_starts(
+    text: str, problem: str, tmp_path: Path
+):
+    assert problem in refused(tmp_path, text)
+
+
+def test_a_dry_run_is_made_once_for_the_same_script(tmp_path: Path, monkeypatch: Any):
+    written(tmp_path, "make(arguments()).train()")
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("a second dry run")
+
+    monkeypatch.setattr("sweeps.builders.scripts.dry_run.subprocess.run", never)
+    written(tmp_path, "make(arguments()).train()")
+    with pytest.raises(AssertionError, match="a second dry run"):
+        written(tmp_path, "make(arguments(seed=3)).train()")
+
+
+def test_a_dry_run_is_made_anew_where_a_config_or_a_module_below_has_changed(tmp_path: Path):
+    text = "import json, sys\nfrom parts.seeds import more\n"
+    text += "make(arguments(seed=more + json.load(open(sys.argv[1]))['seed'])).train()"
+    (tmp_path / "own_net.py").write_text(NET)
+    (tmp_path / "train.py").write_text(HEAD + text)
+    (tmp_path / "parts").mkdir()
+    config, module = tmp_path / "config.json", tmp_path / "parts" / "seeds.py"
+    seeds = []
+    for seed, more in ((1, 0), (2, 0), (2, 10)):
+        config.write_text(json.dumps({"seed": seed}))
+        module.write_text(f"more = {more}\n# {'-' * more}")
+        builder = tried("train.py", str(config), folder=tmp_path / "dry_runs", place=tmp_path)
+        seeds.append(builder.argument_values["seed"])
+    assert seeds == [1, 2, 12]
+
+
+def test_someone_who_waits_for_a_dry_run_is_told_so(tmp_path: Path, monkeypatch: Any):
+    said = queue.Queue[logging.LogRecord]()
+    handler = logging.handlers.QueueHandler(said)
+    logger = logging.getLogger("sweeps")
+    lines = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        lines.append(said.get(timeout=20).getMessage())
+        return subprocess.CompletedProcess(command, 1, "", "ended")
+
+    monkeypatch.setattr("sweeps.builders.scripts.dry_run.subprocess.run", run)
+    monkeypatch.setattr("sweeps.builders.scripts.dry_run._PATIENCE", 0.0)
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(UserError, match="the dry run ended with exit code 1: ended"):
+            tried("tutorial.py", folder=tmp_path)
+    finally:
+        logger.removeHandler(handler)
+    assert lines == ["tutorial.py: waiting for its dry run, which runs the script up to train()"]
+
+
+ADDS = """
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+class Adds(TrainerCallback):
+    def {event}(self, args, state, control, {metrics}, **_):
+        {metrics}["eval_double"] = 2 * {metrics}.get("eval_loss", 0)
+
+class Prints(TrainerCallback):
+    def on_step_end(self, args, state, control, **_):
+        print(state.global_step)
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "metrics"), [("on_evaluate", "metrics"), ("on_log", "logs"), (None, None)]
+)
+def test_a_metric_that_a_callback_adds_is_not_refused(
+    event: str | None, metrics: str | None, tmp_path: Path
+):
+    kind = "Adds" if event else "Prints"
+    patience = "EarlyStoppingCallback(2)"
+    made = "args = arguments(metric_for_best_model='eval_loss', greater_is_better=False)\n"
+    made += f"make(args, callbacks=[{kind}(), {patience}]).train()"
+    text = ADDS.format(event=event or "on_evaluate", metrics=metrics or "metrics") + made
+    space = written(tmp_path, text)
+    if event is None:
+        assert space.builder.metric_names == ["eval_loss"]
+        return
+    assert space.builder.metric_names is None
+    space = replace(space, metric="eval_double")
+    reports, _ = run_job(space, {"learning_rate": 0.05}, tmp_path / "sweep")
+    assert reports[-1].metrics["eval_double"] == 2 * reports[-1].metrics["eval_loss"]
+
+
+def test_a_metric_that_a_replaced_evaluate_adds_is_not_refused(tmp_path: Path):
+    text = """
+trainer = make(arguments())
+own = trainer.evaluate
+trainer.evaluate = lambda *given, **named: {**own(*given, **named), "eval_one": 1.0}
+trainer.train()
+"""
+    space = written(tmp_path, text)
+    assert space.builder.metric_names is None
+
+
+def test_a_dry_run_stands_where_the_trials_will(tmp_path: Path):
+    space_file = project(tmp_path / "project")
+    reads = "\nopen('width.txt').close()\n"
+    (tmp_path / "project" / "train.py").write_text(reads + HEAD + WITH_FLAGS)
+    (tmp_path / "project" / "width.txt").touch()
+    assert requested(str(space_file), tmp_path).space.builder.keywords == {"width", "rows"}
+
+
+def test_a_script_that_is_not_there_or_cannot_go_along_is_named(tmp_path: Path):
+    space_file = project(tmp_path / "project")
+    space_file.write_text(SPACE.replace("train.py", "trian.py"))
+    with pytest.raises(UserError, match=r"Script\('trian.py'\): no such script; looked in"):
+        requested(str(space_file), tmp_path)
+    with pytest.raises(UserError, match=r"; did you mean 'train\.py'\?$"):
+        Script("trian.py").located([tmp_path / "project"])
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "train.py").write_text(HEAD)
+    space_file.write_text(SPACE.replace("train.py", "../../elsewhere/train.py"))
+    with pytest.raises(UserError, match="move the space into the script"):
+        requested(str(space_file), tmp_path)
