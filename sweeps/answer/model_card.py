@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.amounts import counted
-from sweeps.answer.answer import interval, standing
 from sweeps.answer.chosen_run import in_words
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.digits import digits_to_tell_apart, short
@@ -24,6 +23,7 @@ from sweeps.answer.own_model import ADAPTER, CODE
 from sweeps.answer.results import Results
 from sweeps.answer.same_model import in_percent
 from sweeps.answer.seed_statistics import Estimate
+from sweeps.answer.standing import interval, standing
 from sweeps.answer.trained_from import (
     NONE,
     Source,

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sweeps.amounts import counted
-from sweeps.answer.answer import Answer, Standing
+from sweeps.answer.answer import Answer
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.markdown import markdown_table
+from sweeps.answer.standing import Standing
 from sweeps.naming import some
 
 

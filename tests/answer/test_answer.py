@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from sweeps.answer.answer import Answer, Standing, find_answer, interval
+from sweeps.answer.answer import Answer, find_answer
 from sweeps.answer.page.best_so_far import find_best_so_far
 from sweeps.answer.page.sentences import three_sentences
+from sweeps.answer.standing import Standing, interval
 from sweeps.cli.summary import answer_lines
 from sweeps.records import events as ev
 from sweeps.records.history import History, SweepStatus

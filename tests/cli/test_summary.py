@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.answer.answer import Answer, Standing
+from sweeps.answer.answer import Answer
 from sweeps.answer.gain import Baseline, Compared
 from sweeps.answer.results import read_results
+from sweeps.answer.standing import Standing
 from sweeps.cli.console import console
 from sweeps.cli.display import Display
 from sweeps.cli.results_command import results

@@ -7,10 +7,11 @@ Pure functions. They must not decide who won: `answer/answer.py` does and, with 
 from __future__ import annotations
 
 from sweeps.amounts import counted
-from sweeps.answer.answer import Answer, Standing, interval
+from sweeps.answer.answer import Answer
 from sweeps.answer.confirmation import Arm, Confirmed
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.page.best_so_far import BestSoFar
+from sweeps.answer.standing import Standing, interval
 from sweeps.naming import some
 
 NAMED = 4

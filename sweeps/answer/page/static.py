@@ -9,10 +9,10 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeps.answer.answer import Standing
 from sweeps.answer.digits import number, one_line
 from sweeps.answer.page.comparison_page import ComparisonPage
 from sweeps.answer.page.sweep_page import SweepPage
+from sweeps.answer.standing import Standing
 
 
 def sweep_as_html(page: SweepPage, params: Mapping[str, Mapping[str, Any]]) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sweeps.answer.answer import Answer, interval
+from sweeps.answer.answer import Answer
 from sweeps.answer.digits import BEST, digits_to_tell_apart
 from sweeps.answer.page.axes import Axis, find_axes, find_values
 from sweeps.answer.page.best_so_far import BestSoFar, find_best_so_far
@@ -23,6 +23,7 @@ from sweeps.answer.page.sentences import three_sentences
 from sweeps.answer.page.timeline import Timeline, find_timeline
 from sweeps.answer.page.what_ran import WhatRan, find_what_ran
 from sweeps.answer.results import Results
+from sweeps.answer.standing import interval
 from sweeps.records.history import trial_status
 from sweeps.records.trial import Trial
 

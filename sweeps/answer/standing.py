@@ -1,0 +1,117 @@
+"""How well a trial did, and how precisely that is known: its value, standard error and interval.
+
+Computed wherever the answer is. It must not know who won.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sweeps.answer.seed_statistics import t_quantile
+from sweeps.records.events import CheckpointSaved
+from sweeps.records.history import History
+from sweeps.records.row_values import row_values
+from sweeps.records.trial import Trial
+from sweeps.report import Report, may_be_share_of_rows
+
+SHARES = ("accuracy", "f1", "precision", "recall")
+"""Suffixes of the names of metrics that lie between 0 and 1."""
+NORMAL = 1.96
+"""Half-width of the 95 % interval of a metric over many rows, in standard errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How well a trial did, and the params set that it belongs to."""
+
+    trial: str
+    params_set: str
+    """Id of the first trial with these params; without repeats, the trial's own id."""
+    params: Mapping[str, Any]
+    value: float
+    """The trial's best value of the metric."""
+    step: int
+    """Optimizer steps done at that value."""
+    max_steps: int
+    """Optimizer steps of the complete trial."""
+    epoch: float
+    progress: float
+    """Share of the trial done at that value, in (0, 1]."""
+    mean: float
+    """What the params are judged by: the mean of their trials' best values; without repeats,
+    `value`."""
+    seeds: int
+    """Trials in the mean."""
+    repeats: int
+    """Number of trials that the params will have."""
+    checkpoint: CheckpointSaved | None
+    """Its newest complete best checkpoint, or None."""
+    error: float | None
+    """Standard error of `mean`. With repeats, it is taken over the seeds (std / sqrt(n)). Otherwise
+    it is taken over the n evaluation rows: for a share of rows, sqrt(p (1 - p) / n) after adding
+    two successes and two failures (Agresti and Coull 1998; without them, the interval of a share
+    near 0 or 1 is too narrow); for other metrics, std / sqrt(n) of their `row_values`. None if
+    neither applies."""
+    center: float
+    """The middle of its 95 % interval: `mean`; for a share of rows, the share after adding two
+    successes and two failures."""
+
+
+def standing(history: History, trial: Trial) -> Standing | None:
+    """Return how well a trial did; None if it has no value yet."""
+    best, own = history.best(trial), history.set_of(trial)
+    if best is None:
+        return None
+    assert own.mean is not None, "the trial has a value"
+    if own.repeats > 1:
+        center, error = own.mean, own.error
+    else:
+        center, error = error_over_rows(best, history.metric)
+    return Standing(
+        trial=trial.id,
+        params_set=own.id,
+        params=trial.params,
+        value=best.metrics[history.metric],
+        step=best.step,
+        max_steps=best.max_steps,
+        epoch=best.epoch,
+        progress=best.progress,
+        mean=own.mean,
+        seeds=len(own.values),
+        repeats=own.repeats,
+        checkpoint=trial.checkpoints.get("best"),
+        error=error,
+        center=center,
+    )
+
+
+def interval(own: Standing, metric: str) -> tuple[float, float] | None:
+    """Return the 95 % interval of a mean; None if its error is not known."""
+    if own.error is None:
+        return None
+    if own.repeats > 1:
+        half = t_quantile(own.seeds - 1) * own.error
+        return own.mean - half, own.mean + half
+    low, high = own.center - NORMAL * own.error, own.center + NORMAL * own.error
+    is_share = metric.endswith(SHARES) and 0 <= own.mean <= 1  # not in percent
+    return (max(0.0, low), min(1.0, high)) if is_share else (low, high)
+
+
+def error_over_rows(report: Report, metric: str) -> tuple[float, float | None]:
+    """Return the middle of a metric's interval and its standard error over the evaluation rows.
+
+    The error is None if it is not known.
+    """
+    share, rows = report.metrics[metric], report.eval_rows
+    # Tokens are not independent, so a share of tokens does not count as a share of rows.
+    of_rows = may_be_share_of_rows(metric) and report.labels_per_row in (None, 1)
+    if of_rows and rows and 0 <= share <= 1:  # not in percent
+        center = (share * rows + 2) / (rows + 4)
+        return center, math.sqrt(center * (1 - center) / (rows + 4))
+    values = row_values(report)
+    if values is None or len(values) < 2:
+        return share, None
+    return share, float(values.std(ddof=1)) / math.sqrt(len(values))
