@@ -14,6 +14,9 @@ from typing import Literal
 
 Mode = Literal["max", "min"]
 
+DIGITS = 9
+"""Significant digits of a value that count; they tell any two 32-bit floats apart."""
+
 ERRORS = {
     *("loss", "losses", "perplexity", "ppl", "nll", "bits", "bpb", "bpc", "crps", "brier", "ece"),
     *("error", "errors", "err", "wer", "cer", "ter", "mer", "eer", "der", "distance", "fid", "kid"),
@@ -173,10 +176,28 @@ def usual_mode(metric: str) -> Mode | None:
     return None
 
 
+def rounded(value: float) -> float:
+    """Return a value, or a mean of values, in the `DIGITS` that count.
+
+    Two values are equal if these digits are: the last bits of a mean depend on how its values
+    happen to be rounded, so the means of (0.7, 0.7, 0.7) and (1.0, 0.4, 0.7) differ in them.
+    """
+    return float(f"{value:.{DIGITS}g}")
+
+
+def difference(value: float, other: float) -> float:
+    """Return `value` - `other` in the digits that count: 0 if they are equal up to rounding."""
+    return rounded(rounded(value) - rounded(other))
+
+
 def better(value: float, than: float | None, mode: Mode) -> bool:
-    """Tell whether `value` is strictly better than `than`; a non-finite value is never better."""
+    """Tell whether `value` is better than `than`, beyond rounding.
+
+    A non-finite value is never better.
+    """
     if not math.isfinite(value):
         return False
     if than is None or not math.isfinite(than):
         return True
-    return value > than if mode == "max" else value < than
+    ahead = difference(value, than)
+    return ahead > 0 if mode == "max" else ahead < 0

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.answer.confirmation import ROUNDING, Confirmed, find_confirmed
+from sweeps.answer.confirmation import Confirmed, find_confirmed
 from sweeps.answer.gain import Baseline, Compared, find_baseline, find_compared
 from sweeps.answer.row_noise import Comparison, compare, lead_by_noise, over_seeds_and_rows
 from sweeps.answer.seed_statistics import LEVEL, holm, paired_t, z_test
 from sweeps.answer.standing import Standing, error_over_rows, standing
 from sweeps.records.history import History, SweepStatus
 from sweeps.records.params_set import ParamsSet
+from sweeps.report import difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +138,8 @@ def _tied(history: History, winner: Standing | None) -> tuple[str, ...]:
     return tuple(
         one.id
         for one in sets[sets.index(own) + 1 :]
-        if one.mean == own.mean
+        if one.mean is not None
+        and difference(one.mean, winner.mean) == 0
         and (one.complete, one.lacks_seeds) == standing
         and history.may_win(one)
     )
@@ -202,7 +204,7 @@ def _p_value(
     (_, error), (_, of_other) = (error_over_rows(each, history.metric) for each in (one, another))
     if error is None or of_other is None or error + of_other == 0:
         return None
-    gap = one.metrics[history.metric] - another.metrics[history.metric]
+    gap = difference(one.metrics[history.metric], another.metrics[history.metric])
     return z_test(gap / math.hypot(error, of_other))
 
 
@@ -217,9 +219,9 @@ def _p_value_over_seeds(own: ParamsSet, other: ParamsSet, history: History) -> f
     ]
     if (found := over_seeds_and_rows(pairs)) is not None:
         return found.p_value
-    gaps = [one.metrics[history.metric] - another.metrics[history.metric] for one, another in pairs]
-    alike = all(math.isclose(gap, gaps[0], rel_tol=ROUNDING) for gap in gaps)
-    if len(gaps) < 2 or (alike and any(gaps)):
+    metric = history.metric
+    gaps = [difference(one.metrics[metric], another.metrics[metric]) for one, another in pairs]
+    if len(gaps) < 2 or (len(set(gaps)) == 1 and any(gaps)):
         return None  # equal gaps are common on few rows, and prove nothing about seeds
     return paired_t(gaps)
 

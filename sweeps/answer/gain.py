@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sweeps.records.history import History, SweepStatus, trial_status
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.trial import Trial, TrialStatus
-from sweeps.report import Mode, better
+from sweeps.report import Mode, better, difference
 
 _SLACK = 1e-9
 """Tolerance for rounding errors in progress."""
@@ -39,7 +39,7 @@ class Compared:
 
     def gain(self, mode: Mode) -> float:
         """Return how much better the winner's is."""
-        ahead = self.winner - self.baseline
+        ahead = difference(self.winner, self.baseline)
         return ahead if mode == "max" else -ahead
 
 

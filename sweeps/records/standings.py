@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.trial import Trial
-from sweeps.report import Mode, Report, better
+from sweeps.report import Mode, Report, better, rounded
 
 Rank = tuple[bool, float, int]
 """How a complete set ranks: whether it lacks seeds, its mean (smaller is better), its number."""
@@ -88,10 +88,11 @@ class Standings:
         return own.lacks_seeds, self.rank(mean), self._numbers[own.id]
 
     def rank(self, value: float | None) -> float:
-        """Return a key that sorts values best first and missing ones last."""
+        """Return a key that sorts values best first and missing ones last; equal ones tie."""
         if value is None:
             return math.inf
-        return -value if self._mode == "max" else value
+        key = rounded(value)
+        return -key if self._mode == "max" else key
 
     def best(self, trial: Trial) -> Report | None:
         """Return the best report of a trial (the earliest of equal ones); None without a value."""

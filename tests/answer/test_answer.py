@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,11 +28,13 @@ class Sweep:
     def __init__(self, metric: str = "eval_accuracy", mode: Mode = "max", repeats: int = 1) -> None:
         self.history = History(metric, mode, repeats)
         self.now = 0.0
+        self.events = list[ev.Event]()
         self.put(ev.SweepStarted, sweep="s")
 
     def put(self, kind: type[ev.Event], /, **fields: Any) -> None:
         self.now += 10
-        self.history.apply(kind(time=self.now, **fields))
+        self.events.append(kind(time=self.now, **fields))
+        self.history.apply(self.events[-1])
 
     def trial(
         self,
@@ -430,3 +433,27 @@ def test_an_interval_of_a_share_stays_within_0_and_1(
         center=mean,
     )
     assert interval(own, metric) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [((0.7, 0.7, 0.7), (1.0, 0.4, 0.7)), ((1.0, 0.4, 0.7), (0.7, 0.7, 0.7))],
+)
+def test_means_that_differ_only_in_their_last_bits_tie_and_the_earlier_params_win(
+    values: tuple[Sequence[float], Sequence[float]],
+):
+    assert statistics.fmean(values[0]) != statistics.fmean(values[1])
+    sweep = Sweep(repeats=3)
+    for first, of_seeds in zip((1, 4), values, strict=True):
+        for seed, value in enumerate(of_seeds):
+            trial, of = f"t{first + seed:03}", f"t{first:03}" if seed else None
+            sweep.trial(trial, value, of=of, seed=seed, rows=10)
+            sweep.end(trial, "finished")
+    answer = sweep.answer("finished")
+    assert answer.winner is not None
+    assert (answer.winner.params_set, answer.tied, answer.gain) == ("t001", ("t004",), 0)
+    assert "      t001 and t004 tie; t001 is listed first because its number is the lowest" in (
+        answer_lines(answer)
+    )
+    (*_, last) = find_best_so_far(sweep.events, sweep.history, 0.0).steps
+    assert sweep.history.set_of(sweep.history.trials[last.trial]).id == "t001"

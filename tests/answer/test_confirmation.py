@@ -151,6 +151,16 @@ def test_runs_that_no_seed_changes_are_one_run_of_each_arm_and_not_six():
     assert found.verdict is not None
 
 
+def test_arms_that_differ_only_in_their_last_bits_do_not_differ():
+    base = [0.5, 0.53, 0.48, 0.51, 0.55, 0.49]
+    ahead = [value * (1 + 2.3e-16) for value in base]
+    assert all(one > other for one, other in zip(ahead, base, strict=True))
+    found = confirmed([0.1, 0.9], {"t002": ahead, "t001": base})
+    (comparison,) = found.comparisons
+    assert comparison.verdict == "not told apart"
+    assert (comparison.p_value, comparison.p_sign_flip) == (1, 1)
+
+
 def test_no_verdict_while_runs_are_missing():
     values = {"t002": [0.8] * 6, "t001": [0.1 + i / 100 for i in range(6)]}
     running = confirmed([0.1, 0.9], values, ended=False)
