@@ -33,6 +33,10 @@ SCORES = {
 """Words in the names of metrics of which more is better."""
 
 
+SLACK = 1e-9
+"""Tolerance for rounding errors in progress: 0.1 * 3 is slightly more than 0.3."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LogEntry:
     """One line of HF's training log."""
@@ -174,6 +178,11 @@ def usual_mode(metric: str) -> Mode | None:
             if name in SCORES:
                 return "max"
     return None
+
+
+def reached(progress: float, point: float) -> bool:
+    """Tell whether a trial that is this far has reached a point, both as shares of the trial."""
+    return progress + SLACK >= point
 
 
 def rounded(value: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps.report import LogEntry, Mode, Report, better, difference, rounded, usual_mode
+from sweeps.report import LogEntry, Mode, Report, better, difference, reached, rounded, usual_mode
 
 NAN, INF = math.nan, math.inf
 
@@ -65,6 +65,12 @@ def test_values_that_differ_only_in_their_last_bits_are_equal():
     assert difference(0.8, 0.78) == difference(0.82, 0.8) == 0.02
     small = float(np.float32(0.7))
     assert better(float(np.nextafter(np.float32(small), np.float32(1))), small, "max")
+
+
+def test_a_trial_has_reached_a_point_even_if_a_rounding_error_says_it_is_just_before():
+    assert 3 / 10 < 0.1 * 3
+    assert reached(3 / 10, 0.1 * 3)
+    assert not reached(2999 / 10_000, 0.3)
 
 
 def test_progress_is_the_share_of_planned_steps():

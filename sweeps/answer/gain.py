@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from sweeps.records.history import History, SweepStatus, trial_status
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.trial import Trial, TrialStatus
-from sweeps.report import Mode, better, difference
-
-_SLACK = 1e-9
-"""Tolerance for rounding errors in progress."""
+from sweeps.report import Mode, better, difference, reached
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +112,13 @@ def _trained(trial: Trial) -> float:
 def _best_by(trial: Trial, progress: float, history: History) -> float | None:
     """Return a trial's best value up to a share of its training, or None.
 
-    Trials with different numbers of steps evaluate within one step of the same share.
+    Trials with different numbers of steps evaluate within one step of the same share, so a report
+    counts if the trial had not reached this share one step before.
     """
     best = None
     for report in trial.reports:
         value = report.value(history.metric)
-        on_time = report.step + _SLACK < progress * report.max_steps + 1
+        on_time = not reached((report.step - 1) / report.max_steps, progress)
         if on_time and better(value, best, history.mode):
             best = value
     return best
