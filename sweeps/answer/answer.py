@@ -221,9 +221,7 @@ def _p_value_over_seeds(own: ParamsSet, other: ParamsSet, history: History) -> f
         return found.p_value
     metric = history.metric
     gaps = [difference(one.metrics[metric], another.metrics[metric]) for one, another in pairs]
-    if len(gaps) < 2 or (len(set(gaps)) == 1 and any(gaps)):
-        return None  # equal gaps are common on few rows, and prove nothing about seeds
-    return paired_t(gaps)
+    return paired_t(gaps) if len(gaps) > 1 else None
 
 
 def _row_noise(

@@ -63,7 +63,7 @@ class Comparison:
     """p-value of the exact sign-flip test, two-sided, not adjusted."""
     with_rows: tuple[float, float] | None
     """95 % interval of the difference on fresh seeds and fresh rows; None if it is not known what
-    each row adds to the metric."""
+    each row adds to the metric, or if it adds the same difference with each seed."""
     varies: bool
     """Whether the runs of one of the two have different values. If not, seeds have no effect, or
     the metric does not show it on so few rows; the number of runs then proves nothing."""

@@ -39,6 +39,12 @@ def number(value: float | None, digits: int = USUAL) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
+def span(low: float, high: float, digits: int = USUAL) -> str:
+    """Return `0.8 to 0.9`, in at least so many significant digits, more if the ends need them."""
+    digits = digits_to_tell_apart((low, high), digits)
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
 def short(value: Any) -> str:
     """Return a param's value; a fraction in three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

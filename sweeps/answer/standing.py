@@ -13,7 +13,7 @@ from typing import Any
 from sweeps.answer.seed_statistics import t_quantile
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.history import History
-from sweeps.records.row_values import row_values
+from sweeps.records.row_values import row_values, spread
 from sweeps.records.trial import Trial
 from sweeps.report import Report, may_be_share_of_rows
 
@@ -54,7 +54,7 @@ class Standing:
     it is taken over the n evaluation rows: for a share of rows, sqrt(p (1 - p) / n) after adding
     two successes and two failures (Agresti and Coull 1998; without them, the interval of a share
     near 0 or 1 is too narrow); for other metrics, std / sqrt(n) of their `row_values`. None if
-    neither applies."""
+    neither applies, or if all seeds or rows are equal: that does not show how others may be."""
     center: float
     """The middle of its 95 % interval: `mean`; for a share of rows, the share after adding two
     successes and two failures."""
@@ -112,6 +112,6 @@ def error_over_rows(report: Report, metric: str) -> tuple[float, float | None]:
         center = (share * rows + 2) / (rows + 4)
         return center, math.sqrt(center * (1 - center) / (rows + 4))
     values = row_values(report)
-    if values is None or len(values) < 2:
+    if values is None or len(values) < 2 or spread(values) == 0:
         return share, None
-    return share, float(values.std(ddof=1)) / math.sqrt(len(values))
+    return share, spread(values) / math.sqrt(len(values))

@@ -9,11 +9,16 @@ from collections.abc import Mapping
 
 from sweeps.amounts import counted
 from sweeps.answer.answer import Answer
-from sweeps.answer.confirmation import Confirmed
+from sweeps.answer.confirmation import Arm, Confirmed
+from sweeps.answer.digits import number
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.markdown import markdown_table
 from sweeps.answer.standing import Standing
+from sweeps.answer.wording import digits_of_arms, interval_in_words
 from sweeps.naming import some
+
+DIGITS = 6
+"""Significant digits of a value; more if it takes more to tell arms apart."""
 
 
 def note(answer: Answer, tuned: Mapping[str, str]) -> str:
@@ -66,14 +71,8 @@ def _confirmation(confirmed: Confirmed) -> str:
     """Return what fresh seeds say: the verdict, and a line for each arm."""
     if not confirmed.ended:
         return "The confirmation with fresh seeds has not finished yet.\n\n"
-    lines = [
-        f"- {arm.params_set}{' (baseline)' if arm.params_set == confirmed.baseline else ''}:"
-        f" {arm.confirmed.mean:.6g}, 95 % interval {arm.confirmed.low:.6g} to"
-        f" {arm.confirmed.high:.6g}"
-        f"{f'; {arm.failed} of {len(arm.values)} runs failed' if arm.failed else ''}"
-        for arm in confirmed.arms
-        if arm.confirmed is not None and arm.confirmed.low is not None
-    ]
+    digits = max(DIGITS, digits_of_arms(confirmed))
+    lines = [f"- {_arm(arm, confirmed.baseline, digits)}" for arm in confirmed.arms]
     named = confirmed.named
     verdict = ""
     if named is not None:
@@ -85,6 +84,16 @@ def _confirmation(confirmed: Confirmed) -> str:
         + "\n".join(lines)
         + "\n\n"
     )
+
+
+def _arm(arm: Arm, baseline: str, digits: int) -> str:
+    what = f"{arm.params_set} (baseline)" if arm.params_set == baseline else arm.params_set
+    if arm.confirmed is None:
+        return f"{what}: every run failed"
+    within = interval_in_words(arm.confirmed, digits, "95 % interval ")
+    failed = f"{arm.failed} of {len(arm.values)} runs failed" if arm.failed else ""
+    mean = ", ".join(filter(None, (number(arm.confirmed.mean, digits), within)))
+    return "; ".join(filter(None, (f"{what}: {mean}", failed)))
 
 
 def _cost(answer: Answer) -> str:

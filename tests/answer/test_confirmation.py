@@ -151,6 +151,34 @@ def test_runs_that_no_seed_changes_are_one_run_of_each_arm_and_not_six():
     assert found.verdict is not None
 
 
+def test_runs_that_are_equal_give_no_interval_and_all_that_tell_it_say_why():
+    history = History("eval_score", "max")
+    arms = {"t002": [0.9] * 6, "t001": [0.8, 0.81, 0.8, 0.8, 0.82, 0.8]}
+    events = [*trial_events("t001", 0.1), *trial_events("t002", 0.9), *confirmation_events(arms)]
+    for event in events:
+        history.apply(event)
+    answer = find_answer(history, "finished")
+    found = answer.confirmation
+    assert found is not None
+    lines = confirmation_lines(found, "eval_score")
+    assert lines[1].startswith("      t002: 0.9 (every run has this value, so no interval); the")
+    first = three_sentences(answer, find_best_so_far([], history, 0.0))[0]
+    assert "eval_score 0.9 (every run has this value, so no interval) against" in first
+    said = note(answer, {})
+    assert "- t002: 0.9, every run has this value, so no interval\n- t001 (baseline): 0.805" in said
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [(6, "better"), (5, None)])
+def test_equal_differences_are_judged_by_their_number(seeds: int, verdict: str | None):
+    base = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75][:seeds]
+    found = confirmed([0.1, 0.9], {"t002": [value + 0.1 for value in base], "t001": base})
+    (comparison,) = found.comparisons
+    assert comparison.verdict == verdict
+    assert comparison.p_value == comparison.p_sign_flip == 2 / 2**seeds
+    said = "mean difference 0.1 (the same for each seed, so no interval; positive is better); "
+    assert said in confirmation_lines(found, "eval_score")[3]
+
+
 def test_arms_that_differ_only_in_their_last_bits_do_not_differ():
     base = [0.5, 0.53, 0.48, 0.51, 0.55, 0.49]
     ahead = [value * (1 + 2.3e-16) for value in base]

@@ -9,9 +9,11 @@ from __future__ import annotations
 from sweeps.amounts import counted
 from sweeps.answer.answer import Answer
 from sweeps.answer.confirmation import Arm, Confirmed
+from sweeps.answer.digits import number, span
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.page.best_so_far import BestSoFar
 from sweeps.answer.standing import Standing, interval
+from sweeps.answer.wording import difference_in_words, digits_of_arms, interval_in_words
 from sweeps.naming import some
 
 NAMED = 4
@@ -90,9 +92,11 @@ def _like_it(answer: Answer, winner: Standing) -> str:
 
 def _confirmed(confirmed: Confirmed, metric: str) -> str:
     named, winner = confirmed.named, confirmed.arms[0]
+    digits = digits_of_arms(confirmed)
     seeds = f"on {len(confirmed.seeds)} fresh seeds"
     if named is None:
-        return f"The winner {winner.params_set} is the baseline itself: {_mean(winner, metric)}."
+        mean = _mean(winner, digits, metric)
+        return f"The winner {winner.params_set} is the baseline itself: {mean}."
     base = confirmed.arm(confirmed.baseline)
     verdict = {
         "better": "is better than",
@@ -102,33 +106,27 @@ def _confirmed(confirmed: Confirmed, metric: str) -> str:
     }[named.verdict]
     said = (
         f"{winner.params_set} {verdict} the baseline {base.params_set}: {seeds}"
-        f" {_mean(winner, metric)} against {_mean(base, '')}"
+        f" {_mean(winner, digits, metric)} against {_mean(base, digits)}"
     )
     found = named.difference
-    if found is not None and found.low is not None and found.high is not None:
-        said += (
-            f", a mean difference of {found.mean:.4g} ({found.low:.4g} to {found.high:.4g},"
-            " positive is better)"
-        )
+    if found is not None and found.n > 1:
+        said += f", {difference_in_words(found, len(confirmed.seeds))}"
     if named.with_rows is not None:
-        low, high = named.with_rows
-        said += f"; {low:.4g} to {high:.4g} with the noise of the evaluation rows"
+        said += f"; {span(*named.with_rows)} with the noise of the evaluation rows"
     if confirmed.passed_over is not None:
         said += f"; {confirmed.passed_over}"
     return f"{said}."
 
 
-def _mean(arm: Arm, metric: str) -> str:
+def _mean(arm: Arm, digits: int, metric: str = "") -> str:
     found = arm.confirmed
     if found is None:
         return "no value (every run failed)"
-    notes = []
-    if found.low is not None and found.high is not None:
-        notes.append(f"95 % interval {found.low:.4g} to {found.high:.4g}")
+    notes = [interval_in_words(found, digits, "95 % interval ")]
     if arm.failed:
         notes.append(f"{arm.failed} of {len(arm.values)} runs failed")
-    within = f" ({'; '.join(notes)})" if notes else ""
-    return f"{metric} {found.mean:.4g}{within}".strip()
+    within = "; ".join(filter(None, notes))
+    return f"{metric} {number(found.mean, digits)}{f' ({within})' if within else ''}".strip()
 
 
 def _optimism(confirmed: Confirmed, metric: str) -> str:

@@ -1,0 +1,42 @@
+"""Words that all who tell the answer share: an interval, or why there is none.
+
+Pure functions, used by the verbs, the page and the trackers. They must not judge.
+"""
+
+from __future__ import annotations
+
+from sweeps.answer.confirmation import Confirmed
+from sweeps.answer.digits import USUAL, digits_to_tell_apart, number, span
+from sweeps.answer.seed_statistics import Estimate
+
+
+def digits_of_arms(confirmed: Confirmed) -> int:
+    """Return the significant digits that tell the means of all arms apart."""
+    return digits_to_tell_apart(arm.confirmed.mean for arm in confirmed.arms if arm.confirmed)
+
+
+def interval_in_words(found: Estimate, digits: int = USUAL, name: str = "") -> str:
+    """Return the interval of a mean over runs, or why it has none; empty for a single run.
+
+    Args:
+        found: The mean.
+        digits: Significant digits of the mean.
+        name: What stands before the interval.
+    """
+    if found.low is not None and found.high is not None:
+        return f"{name}{span(found.low, found.high, digits)}"
+    return "every run has this value, so no interval" if found.n > 1 else ""
+
+
+def difference_in_words(found: Estimate, seeds: int) -> str:
+    """Return the mean difference of two arms, with its interval, as far as there is one.
+
+    Args:
+        found: The difference over the seeds for which both arms have a value.
+        seeds: The seeds with which each arm ran.
+    """
+    few = f" over {found.n} of {seeds} seeds" if found.n < seeds else ""
+    within = "the same for each seed, so no interval; " if found.n > 1 else ""
+    if found.low is not None and found.high is not None:
+        within = f"{span(found.low, found.high)}, "
+    return f"mean difference {number(found.mean)}{few} ({within}positive is better)"
