@@ -79,6 +79,10 @@ class Report:
     """Which of these rows the model got right, if the judged metric is the fraction of right rows:
     a checksum of the labels, a colon, and one bit per row in hexadecimal (10,000 rows: 2.5 kB).
     None if unknown."""
+    classes_differ: bool = False
+    """Whether the judged metric has the name of a share of right rows, but the classes that the
+    evaluation returned give another share, so that it is none. If they are not known, this is
+    False, and `right_rows` is None."""
     majority: float | None = None
     """Share of these rows that have the most frequent label, which is the score of a model that
     always predicts this label. None if `right_rows` is None."""
