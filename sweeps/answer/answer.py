@@ -65,7 +65,10 @@ class Answer:
     not_told_apart: tuple[str, ...] | None
     """Other params sets, best first, that the sweep cannot tell apart from the winner: a test finds
     no difference at 5 %, adjusted by Holm's method for the number of params sets, because the
-    winner is the best of all of them. None if no test is possible."""
+    winner is the best of all of them. Params that cannot be tested count, too. None if nothing can
+    be tested."""
+    why_not_tested: str | None
+    """Why nothing can be tested, although other params have a value; None otherwise."""
     row_noise: RowNoise | None
     """What the choice of rows may explain; None with repeats, or if the rows are not known."""
     trials: Mapping[str, int]
@@ -95,6 +98,7 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
     winner = standing(history, trial) if trial is not None else None
     baseline = find_baseline(history, status)
     by_rows = _compare_by_rows(history, winner)
+    close, why_not_tested = _not_told_apart(history, winner, by_rows)
     compared = None
     if trial is not None and baseline is not None:
         compared = find_compared(history, history.set_of(trial), baseline)
@@ -112,7 +116,8 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
         gain=compared.gain(history.mode) if compared is not None else None,
         majority=_majority(history, winner),
         tied=_tied(history, winner),
-        not_told_apart=_not_told_apart(history, winner, by_rows),
+        not_told_apart=close,
+        why_not_tested=why_not_tested,
         row_noise=_row_noise(history, winner, by_rows),
         trials={**by_end, "not_ended": len(history.trials) - sum(by_end.values())},
         failures=dict(Counter(t.failure for t in history.trials.values() if t.failure)),
@@ -164,10 +169,14 @@ def _compare_by_rows(history: History, winner: Standing | None) -> Mapping[str, 
 
 def _not_told_apart(
     history: History, winner: Standing | None, by_rows: Mapping[str, Comparison]
-) -> tuple[str, ...] | None:
-    """Return the params sets that may equal the winner's, except those whose trials all failed."""
+) -> tuple[tuple[str, ...] | None, str | None]:
+    """Return the params sets that may equal the winner's, except those whose trials all failed.
+
+    Returns:
+        These and None; or None and why nothing can be tested.
+    """
     if winner is None:
-        return None
+        return None, None
     own = history.set_of(history.trials[winner.trial])
     others = [
         other
@@ -177,13 +186,24 @@ def _not_told_apart(
         and any(trial.status != "failed" for trial in other.trials)
     ]
     p_values = [_p_value(own, other, history, by_rows) for other in others]
-    tested = [(one, p) for one, p in zip(others, p_values, strict=True) if p is not None]
-    if not tested:
-        return None
-    adjusted = holm([p for _, p in tested])
-    close = [one for (one, _), p in zip(tested, adjusted, strict=True) if p > 1 - LEVEL]
+    if not others:
+        return None, None
+    if all(p is None for p in p_values):
+        return None, _why_not_tested(history, winner)
+    adjusted = iter(holm([p for p in p_values if p is not None]))
+    close = [
+        one
+        for one, p in zip(others, p_values, strict=True)
+        if p is None or next(adjusted) > 1 - LEVEL
+    ]
     close.sort(key=lambda one: one.mean or 0.0, reverse=history.mode == "max")
-    return tuple(one.id for one in close)
+    return tuple(one.id for one in close), None
+
+
+def _why_not_tested(history: History, winner: Standing) -> str:
+    if history.repeats > 1:
+        return "no other params have two seeds in common with it"
+    return winner.why_no_error or f"nothing is known of what each row adds to {history.metric}"
 
 
 def _p_value(
@@ -201,8 +221,8 @@ def _p_value(
     one, another = history.best(own.trials[0]), history.best(other.trials[0])
     assert one is not None, "it has won"
     assert another is not None, "it has a value"
-    (_, error), (_, of_other) = (error_over_rows(each, history.metric) for each in (one, another))
-    if error is None or of_other is None or error + of_other == 0:
+    error, of_other = (error_over_rows(each, history.metric).error for each in (one, another))
+    if error is None or of_other is None:
         return None
     gap = difference(one.metrics[history.metric], another.metrics[history.metric])
     return z_test(gap / math.hypot(error, of_other))

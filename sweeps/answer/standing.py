@@ -13,6 +13,7 @@ from typing import Any
 from sweeps.answer.seed_statistics import t_quantile
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.history import History
+from sweeps.records.params_set import ParamsSet
 from sweeps.records.row_values import row_values, spread
 from sweeps.records.trial import Trial
 from sweeps.report import Report, may_be_share_of_rows
@@ -55,9 +56,27 @@ class Standing:
     two successes and two failures (Agresti and Coull 1998; without them, the interval of a share
     near 0 or 1 is too narrow); for other metrics, std / sqrt(n) of their `row_values`. None if
     neither applies, or if all seeds or rows are equal: that does not show how others may be."""
+    why_no_error: str | None
+    """Why `error` is None."""
+    df: int | None
+    """Degrees of freedom of `error`; None if it is that of a share of rows, or not known."""
     center: float
     """The middle of its 95 % interval: `mean`; for a share of rows, the share after adding two
     successes and two failures."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How precisely a value is known."""
+
+    center: float
+    """See `Standing.center`."""
+    error: float | None = None
+    """See `Standing.error`."""
+    df: int | None = None
+    """See `Standing.df`."""
+    why_not: str | None = None
+    """See `Standing.why_no_error`."""
 
 
 def standing(history: History, trial: Trial) -> Standing | None:
@@ -66,10 +85,7 @@ def standing(history: History, trial: Trial) -> Standing | None:
     if best is None:
         return None
     assert own.mean is not None, "the trial has a value"
-    if own.repeats > 1:
-        center, error = own.mean, own.error
-    else:
-        center, error = error_over_rows(best, history.metric)
+    over = _over_seeds(own) if own.repeats > 1 else error_over_rows(best, history.metric)
     return Standing(
         trial=trial.id,
         params_set=own.id,
@@ -83,8 +99,10 @@ def standing(history: History, trial: Trial) -> Standing | None:
         seeds=len(own.values),
         repeats=own.repeats,
         checkpoint=trial.checkpoints.get("best"),
-        error=error,
-        center=center,
+        error=over.error,
+        why_no_error=over.why_not,
+        df=over.df,
+        center=over.center,
     )
 
 
@@ -100,18 +118,29 @@ def interval(own: Standing, metric: str) -> tuple[float, float] | None:
     return (max(0.0, low), min(1.0, high)) if is_share else (low, high)
 
 
-def error_over_rows(report: Report, metric: str) -> tuple[float, float | None]:
-    """Return the middle of a metric's interval and its standard error over the evaluation rows.
+def _over_seeds(own: ParamsSet) -> Precision:
+    """Return how precisely the mean of a params set is known over its seeds."""
+    assert own.mean is not None, "it has a value"
+    seeds = len(own.values)
+    if own.error is not None:
+        return Precision(own.mean, own.error, df=seeds - 1)
+    why = "all its seeds have the same value" if seeds > 1 else "only one of its seeds has a value"
+    return Precision(own.mean, why_not=why)
 
-    The error is None if it is not known.
-    """
+
+def error_over_rows(report: Report, metric: str) -> Precision:
+    """Return how precisely a metric is known over the evaluation rows."""
     share, rows = report.metrics[metric], report.eval_rows
     # Tokens are not independent, so a share of tokens does not count as a share of rows.
     of_rows = may_be_share_of_rows(metric) and report.labels_per_row in (None, 1)
-    if of_rows and rows and 0 <= share <= 1:  # not in percent
+    if of_rows and not report.classes_differ and rows and 0 <= share <= 1:  # not in percent
         center = (share * rows + 2) / (rows + 4)
-        return center, math.sqrt(center * (1 - center) / (rows + 4))
+        return Precision(center, math.sqrt(center * (1 - center) / (rows + 4)))
     values = row_values(report)
-    if values is None or len(values) < 2 or spread(values) == 0:
-        return share, None
-    return share, spread(values) / math.sqrt(len(values))
+    if values is None:
+        unknown = f"nothing is known of what each row adds to {metric}"
+        differ = f"the predicted classes do not give {metric}"
+        return Precision(share, why_not=differ if report.classes_differ else unknown)
+    if len(values) < 2 or spread(values) == 0:
+        return Precision(share, why_not=f"every row adds the same to {metric}")
+    return Precision(share, spread(values) / math.sqrt(len(values)), df=len(values) - 1)

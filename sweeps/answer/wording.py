@@ -5,9 +5,19 @@ Pure functions, used by the verbs, the page and the trackers. They must not judg
 
 from __future__ import annotations
 
+from sweeps.answer.answer import Answer
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.digits import USUAL, digits_to_tell_apart, number, span
 from sweeps.answer.seed_statistics import Estimate
+
+
+def unknown_in_words(answer: Answer) -> str | None:
+    """Return what is not known of the winner, and why; None if nothing is missing."""
+    if answer.why_not_tested is not None:
+        return f"it is unknown which other params are as good: {answer.why_not_tested}"
+    if answer.winner is not None and answer.winner.why_no_error is not None:
+        return f"its standard error is unknown: {answer.winner.why_no_error}"
+    return None
 
 
 def digits_of_arms(confirmed: Confirmed) -> int:

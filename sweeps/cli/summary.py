@@ -14,6 +14,7 @@ from sweeps.answer.comparison import compare
 from sweeps.answer.digits import number, one_line
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.results import read_results, traceback_file
+from sweeps.answer.wording import unknown_in_words
 from sweeps.cli.confirmation_lines import confirmation_lines
 from sweeps.cli.console import command, console, say
 from sweeps.cli.tables import majority_lines, so_far_lines, tie_lines
@@ -97,6 +98,8 @@ def answer_lines(answer: Answer) -> list[str]:
     lines += [f"      {line}" for line in tie_lines(winner.params_set, answer.tied)]
     if answer.not_told_apart:
         lines.append(f"      this sweep cannot tell it from {some(answer.not_told_apart)}")
+    if (unknown := unknown_in_words(answer)) is not None:
+        lines.append(f"      {unknown}")
     if answer.confirmation is not None:
         lines += confirmation_lines(answer.confirmation, answer.metric)
     return lines

@@ -14,7 +14,7 @@ from sweeps.answer.digits import number
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.markdown import markdown_table
 from sweeps.answer.standing import Standing
-from sweeps.answer.wording import digits_of_arms, interval_in_words
+from sweeps.answer.wording import digits_of_arms, interval_in_words, unknown_in_words
 from sweeps.naming import some
 
 DIGITS = 6
@@ -64,6 +64,8 @@ def _winner(answer: Answer, winner: Standing) -> str:
         lines.append(f"Tied with it, but suggested later: {some(answer.tied)}.\n")
     if answer.not_told_apart:
         lines.append(f"This sweep cannot tell the best from {some(answer.not_told_apart)}.\n")
+    if (unknown := unknown_in_words(answer)) is not None:
+        lines.append(f"{unknown[0].upper()}{unknown[1:]}.\n")
     return "\n".join(lines)
 
 

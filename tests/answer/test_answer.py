@@ -46,6 +46,7 @@ class Sweep:
         seed: int | None = None,
         steps: Sequence[int] = (20, 40, 60, 80),
         max_steps: int = 80,
+        classes_differ: bool = False,
         **params: Any,
     ) -> None:
         origin = "repeat" if of else "first_params" if trial == "t001" else "searcher"
@@ -63,6 +64,7 @@ class Sweep:
                 metrics={self.history.metric: value},
                 eval_rows=rows,
                 labels_per_row=labels,
+                classes_differ=classes_differ,
                 train_s=number * 4.0,
             )
             self.put(ev.Reported, report=report)
@@ -105,6 +107,8 @@ def test_the_winner_stands_with_its_best_report_beside_what_it_beats_and_what_it
             "repeats": 1,
             "checkpoint": None,
             "error": pytest.approx(0.03133, abs=1e-5),
+            "why_no_error": None,
+            "df": None,
             "center": pytest.approx(92 / 104),
         },
         "baseline": {
@@ -118,6 +122,7 @@ def test_the_winner_stands_with_its_best_report_beside_what_it_beats_and_what_it
         "majority": None,
         "tied": [],
         "not_told_apart": [],
+        "why_not_tested": None,
         "row_noise": None,
         "trials": {"finished": 1, "stopped_early": 1, "failed": 1, "not_ended": 1},
         "failures": {"out_of_memory": 1},
@@ -390,6 +395,64 @@ def test_seeds_that_agree_do_not_make_a_mean_exact():
     assert answer.not_told_apart == ("t001",)
 
 
+def test_params_that_cannot_be_tested_are_not_told_apart_either():
+    sweep = Sweep("eval_f1", repeats=2)
+    for trial, value, seed, of in (
+        *(("t001", 0.80, 0, None), ("t002", 0.82, 1, "t001")),
+        *(("t003", 0.40, 0, None), ("t004", 0.42, 1, "t003")),
+        *(("t005", 0.50, 0, None), ("t006", 0.90, 1, "t005")),
+        ("t007", 0.79, 0, None),  # its other seed has not run
+    ):
+        sweep.trial(trial, value, of=of, seed=seed)
+    answer = sweep.answer()
+    assert answer.winner is not None
+    assert answer.winner.params_set == "t001"
+    assert answer.not_told_apart == ("t007", "t005", "t003"), "two equal gaps show little"
+    assert answer.why_not_tested is None
+
+
+@pytest.mark.parametrize(
+    ("repeats", "why"),
+    [
+        (1, "nothing is known of what each row adds to eval_f1"),
+        (2, "no other params have two seeds in common with it"),
+    ],
+)
+def test_if_nothing_can_be_tested_everyone_says_that_it_is_unknown_and_why(repeats: int, why: str):
+    sweep = Sweep("eval_f1", repeats=repeats)
+    sweep.trial("t001", 0.8)
+    assert sweep.answer().why_not_tested is None, "there is nothing to test"
+    if repeats == 2:
+        sweep.trial("t002", 0.7, of="t001", seed=2)
+    sweep.trial("t003", 0.7, seed=1)
+    answer = sweep.answer()
+    assert answer.not_told_apart is None
+    said = f"it is unknown which other params are as good: {why}"
+    assert f"      {said}" in answer_lines(answer)
+    assert f"I{said[1:]}.\n" in note(answer, {})
+    second = three_sentences(answer, find_best_so_far((), sweep.history, 0.0))[1]
+    assert second.startswith(f"I{said[1:]}; this ranking may be luck")
+
+
+def test_a_share_that_the_predicted_classes_do_not_give_has_no_standard_error():
+    """Such as the accuracy of the worst group, which 25 of 1,000 rows may decide."""
+    sweep = Sweep("eval_worst_group_accuracy")
+    sweep.trial("t001", 0.7, classes_differ=True)
+    sweep.trial("t002", 0.8, classes_differ=True)
+    answer = sweep.answer()
+    assert answer.winner is not None
+    assert (answer.winner.error, answer.not_told_apart) == (None, None)
+    why = "the predicted classes do not give eval_worst_group_accuracy"
+    assert (answer.winner.why_no_error, answer.why_not_tested) == (why, why)
+
+
+def test_why_there_is_no_standard_error_is_said():
+    sweep = Sweep("eval_f1")
+    sweep.trial("t001", 1.0)
+    why = "nothing is known of what each row adds to eval_f1"
+    assert f"      its standard error is unknown: {why}" in answer_lines(sweep.answer())
+
+
 def test_the_answer_is_strict_json_where_a_param_is_not_finite():
     def no_such_number(text: str) -> None:
         raise AssertionError(f"{text} is not JSON")
@@ -428,6 +491,8 @@ def test_an_interval_of_a_share_stays_within_0_and_1(
         repeats=1,
         checkpoint=None,
         error=0.01,
+        why_no_error=None,
+        df=None,
         center=mean,
     )
     assert interval(own, metric) == pytest.approx(expected)

@@ -41,6 +41,8 @@ WINNER = Standing(
     repeats=1,
     checkpoint=None,
     error=0.03,
+    why_no_error=None,
+    df=None,
     center=0.9,
 )
 ANSWER = Answer(
@@ -55,6 +57,7 @@ ANSWER = Answer(
     majority=None,
     tied=(),
     not_told_apart=("t004", "t003"),
+    why_not_tested=None,
     row_noise=None,
     trials={},
     failures={},

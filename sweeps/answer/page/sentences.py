@@ -13,7 +13,12 @@ from sweeps.answer.digits import number, span
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.page.best_so_far import BestSoFar
 from sweeps.answer.standing import Standing, interval
-from sweeps.answer.wording import difference_in_words, digits_of_arms, interval_in_words
+from sweeps.answer.wording import (
+    difference_in_words,
+    digits_of_arms,
+    interval_in_words,
+    unknown_in_words,
+)
 from sweeps.naming import some
 
 NAMED = 4
@@ -66,15 +71,13 @@ def _winner(answer: Answer, winner: Standing) -> str:
 
 def _like_it(answer: Answer, winner: Standing) -> str:
     noise = answer.row_noise
-    if sum(answer.trials.values()) == 1:
+    if answer.not_told_apart is None and answer.why_not_tested is None:
         return "There is nothing to compare it with."
-    if answer.not_told_apart is None:
-        seeds = (
-            "one seed each" if winner.repeats == 1 else "no two seeds that gave different values"
-        )
+    if answer.why_not_tested is not None:
+        unknown = unknown_in_words(answer) or ""
         return (
-            f"With {seeds}, it is unknown how much {answer.metric} varies by chance, so this"
-            " ranking may be luck; `confirm` runs the best params again with fresh seeds."
+            f"{unknown[0].upper()}{unknown[1:]}; this ranking may be luck, and `confirm` runs the"
+            " best params again with fresh seeds."
         )
     alone = ""
     if noise is not None:
