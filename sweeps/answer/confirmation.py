@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from sweeps.answer.row_noise import over_seeds_and_rows
 from sweeps.answer.seed_statistics import LEVEL, Estimate, estimate, holm, paired_t, sign_flip
+from sweeps.answer.standing import mean_over_seeds
 from sweeps.records.history import Confirmation, History
 from sweeps.report import difference, rounded
 
@@ -144,7 +145,7 @@ def _arm(name: str, history: History, confirmation: Confirmation) -> Arm:
     values += [None] * (len(confirmation.asked.seeds) - len(begun))
     searched = history.set_of(history.trials[name])
     search_value = searched.mean
-    confirmed = estimate([value for value in values if value is not None])
+    confirmed = mean_over_seeds([v for v in values if v is not None], history.metric)
     optimism = None
     complete = all(trial.status == "finished" for trial in searched.trials)
     if search_value is not None and confirmed is not None and complete:

@@ -6,11 +6,11 @@ Computed wherever the answer is. It must not know who won.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sweeps.answer.seed_statistics import t_quantile
+from sweeps.answer.seed_statistics import Estimate, estimate, t_quantile
 from sweeps.records.events import CheckpointSaved
 from sweeps.records.history import History
 from sweeps.records.params_set import ParamsSet
@@ -21,7 +21,7 @@ from sweeps.report import Report, may_be_share_of_rows
 SHARES = ("accuracy", "f1", "precision", "recall")
 """Suffixes of the names of metrics that lie between 0 and 1."""
 NORMAL = 1.96
-"""Half-width of the 95 % interval of a metric over many rows, in standard errors."""
+"""Half-width of the 95 % interval of a share of rows, in standard errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +110,22 @@ def interval(own: Standing, metric: str) -> tuple[float, float] | None:
     """Return the 95 % interval of a mean; None if its error is not known."""
     if own.error is None:
         return None
-    if own.repeats > 1:
-        half = t_quantile(own.seeds - 1) * own.error
-        return own.mean - half, own.mean + half
-    low, high = own.center - NORMAL * own.error, own.center + NORMAL * own.error
-    is_share = metric.endswith(SHARES) and 0 <= own.mean <= 1  # not in percent
+    half = (NORMAL if own.df is None else t_quantile(own.df)) * own.error
+    return _within_bounds(own.center - half, own.center + half, own.mean, metric)
+
+
+def mean_over_seeds(values: Sequence[float], metric: str) -> Estimate | None:
+    """Return the mean of a metric over seeds, with its interval; None without values."""
+    found = estimate(values)
+    if found is None or found.low is None or found.high is None:
+        return found
+    low, high = _within_bounds(found.low, found.high, found.mean, metric)
+    return replace(found, low=low, high=high)
+
+
+def _within_bounds(low: float, high: float, mean: float, metric: str) -> tuple[float, float]:
+    """Return the ends of an interval; for a share, they are at least 0 and at most 1."""
+    is_share = metric.endswith(SHARES) and 0 <= mean <= 1  # not in percent
     return (max(0.0, low), min(1.0, high)) if is_share else (low, high)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from sweeps.answer.answer import Answer, find_answer
 from sweeps.answer.page.best_so_far import find_best_so_far
+from sweeps.answer.page.seed_values import find_seed_values
 from sweeps.answer.page.sentences import three_sentences
 from sweeps.answer.standing import Standing, interval
 from sweeps.cli.summary import answer_lines
@@ -451,6 +452,20 @@ def test_why_there_is_no_standard_error_is_said():
     sweep.trial("t001", 1.0)
     why = "nothing is known of what each row adds to eval_f1"
     assert f"      its standard error is unknown: {why}" in answer_lines(sweep.answer())
+
+
+def test_the_interval_over_repeats_stays_within_0_and_1():
+    sweep = Sweep(repeats=3)
+    for trial, value in (("t001", 1.0), ("t002", 0.99), ("t003", 1.0)):
+        sweep.trial(trial, value, of="t001" if trial != "t001" else None)
+    answer = sweep.answer()
+    assert answer.winner is not None
+    _, high = interval(answer.winner, "eval_accuracy") or (0, 0)
+    assert high == 1
+    seeds = find_seed_values(sweep.history, answer)
+    assert seeds is not None
+    assert seeds.params[0].mean is not None
+    assert seeds.params[0].mean.high == 1
 
 
 def test_the_answer_is_strict_json_where_a_param_is_not_finite():

@@ -179,6 +179,27 @@ def test_equal_differences_are_judged_by_their_number(seeds: int, verdict: str |
     assert said in confirmation_lines(found, "eval_score")[3]
 
 
+def test_the_interval_of_a_share_stays_within_0_and_1_over_seeds_too():
+    values = {"t002": [1.0, 1.0, 0.99, 1.0, 1.0, 0.9], "t001": [0.5, 0.52, 0.5, 0.51, 0.5, 0.5]}
+    history = History("eval_accuracy", "max")
+    for event in itertools.chain(
+        trial_events("t001", 0.1, "eval_accuracy"),
+        trial_events("t002", 0.9, "eval_accuracy"),
+        confirmation_events(values, metric="eval_accuracy"),
+    ):
+        history.apply(event)
+    found = find_confirmed(history)
+    assert found is not None
+    own = found.arm("t002").confirmed
+    assert own is not None
+    assert own.low is not None
+    assert (own.low < 0.95, own.high) == (True, 1.0)
+    in_points = confirmed([0.1, 0.9], values).arm("t002").confirmed
+    assert in_points is not None
+    assert in_points.high is not None
+    assert in_points.high > 1, "a score has no such bound"
+
+
 def test_arms_that_differ_only_in_their_last_bits_do_not_differ():
     base = [0.5, 0.53, 0.48, 0.51, 0.55, 0.49]
     ahead = [value * (1 + 2.3e-16) for value in base]
