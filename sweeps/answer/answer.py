@@ -247,8 +247,11 @@ def _p_value_over_seeds(own: ParamsSet, other: ParamsSet, history: History) -> f
 def _row_noise(
     history: History, winner: Standing | None, by_rows: Mapping[str, Comparison]
 ) -> RowNoise | None:
-    """Return how far chance in the rows may explain the winner's lead, without repeats."""
-    if winner is None:
+    """Return how far chance in the rows may explain the winner's lead, without repeats.
+
+    None until the winner has finished: it is then one of the trials that it is compared with.
+    """
+    if winner is None or history.trials[winner.trial].status != "finished":
         return None
     others = {
         name: found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
+from sweeps.answer.digits import digits_to_tell_apart, number, percent
 from sweeps.records.history import History, SweepStatus, trial_status
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.trial import Trial, TrialStatus
@@ -89,17 +90,20 @@ def gain_in_words(
         return f"these are the first params ({winner})"
     status = baseline.status.replace("_", " ")
     if compared is None or gain is None:
-        how_far = f", {status} at {baseline.progress:.0%} of the trial" * (baseline.progress < 1)
+        at = f", {status} at {percent(baseline.progress)} of the trial"
+        how_far = at if baseline.progress < 1 else ""
         return (
-            f"no fair comparison with the first params ({first}: {baseline.mean:.4g}{how_far}) is"
-            " possible"
+            f"no fair comparison with the first params ({first}: {number(baseline.mean)}{how_far})"
+            " is possible"
         )
-    by = "no better" if gain == 0 else f"{abs(gain):.4g} {'better' if gain > 0 else 'worse'}"
+    by = "no better" if gain == 0 else f"{number(abs(gain))} {'better' if gain > 0 else 'worse'}"
+    digits = digits_to_tell_apart((compared.winner, compared.baseline))
+    ours, theirs = (number(value, digits) for value in (compared.winner, compared.baseline))
     if baseline.progress == 1:
-        return f"{by} than the first params ({first}: {baseline.mean:.4g})"
+        return f"{by} than the first params ({first}: {theirs})"
     return (
-        f"compared at {baseline.progress:.0%} of the trial, where the first params ({first},"
-        f" {status}) ended: {compared.winner:.4g} against {compared.baseline:.4g}, {by}"
+        f"compared at {percent(baseline.progress)} of the trial, where the first params ({first},"
+        f" {status}) ended: {ours} against {theirs}, {by}"
     )
 
 

@@ -20,6 +20,13 @@ def unknown_in_words(answer: Answer) -> str | None:
     return None
 
 
+def digits_of_answer(answer: Answer) -> int:
+    """Return the significant digits that tell the winner from the first params."""
+    shown = [answer.winner.mean] if answer.winner is not None else []
+    shown += [answer.baseline.mean] if answer.baseline is not None else []
+    return digits_to_tell_apart(shown)
+
+
 def digits_of_arms(confirmed: Confirmed) -> int:
     """Return the significant digits that tell the means of all arms apart."""
     return digits_to_tell_apart(arm.confirmed.mean for arm in confirmed.arms if arm.confirmed)

@@ -14,7 +14,12 @@ from sweeps.answer.digits import number
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.markdown import markdown_table
 from sweeps.answer.standing import Standing
-from sweeps.answer.wording import digits_of_arms, interval_in_words, unknown_in_words
+from sweeps.answer.wording import (
+    digits_of_answer,
+    digits_of_arms,
+    interval_in_words,
+    unknown_in_words,
+)
 from sweeps.naming import some
 
 DIGITS = 6
@@ -43,16 +48,18 @@ def note(answer: Answer, tuned: Mapping[str, str]) -> str:
 def _winner(answer: Answer, winner: Standing) -> str:
     better = "higher" if answer.mode == "max" else "lower"
     error = f", standard error {winner.error:.2g}" if winner.error is not None else ""
+    digits = max(DIGITS, digits_of_answer(answer))
+    mean, value = (number(each, digits) for each in (winner.mean, winner.value))
     lines = []
     if winner.repeats > 1:
         lines.append(
             f"**Best params: those of {winner.params_set}** with `{answer.metric}`"
-            f" **{winner.mean:.6g}**, the mean over {winner.seeds} of {winner.repeats} seeds"
+            f" **{mean}**, the mean over {winner.seeds} of {winner.repeats} seeds"
             f"{error}.\n"
         )
         error = ""
     lines.append(
-        f"**Best trial: {winner.trial}** with `{answer.metric}` **{winner.value:.6g}** "
+        f"**Best trial: {winner.trial}** with `{answer.metric}` **{value}** "
         f"({better} is better{error}) at step {winner.step} of {winner.max_steps}, epoch "
         f"{winner.epoch:.3g}.\n"
     )
@@ -82,7 +89,7 @@ def _confirmation(confirmed: Confirmed) -> str:
         verdict = f": **{word}** ({named.params_set} against {confirmed.baseline})"
     another = f"; {confirmed.passed_over}" if confirmed.passed_over is not None else ""
     return (
-        f"Confirmed with {len(confirmed.seeds)} fresh seeds{verdict}{another}.\n\n"
+        f"On {len(confirmed.seeds)} fresh seeds each{verdict}{another}.\n\n"
         + "\n".join(lines)
         + "\n\n"
     )

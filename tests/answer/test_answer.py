@@ -468,6 +468,33 @@ def test_the_interval_over_repeats_stays_within_0_and_1():
     assert seeds.params[0].mean.high == 1
 
 
+def test_values_that_are_compared_have_the_digits_that_tell_them_apart():
+    sweep = Sweep("eval_loss", "min")
+    sweep.trial("t001", 0.69314718)
+    sweep.end("t001", "finished")
+    sweep.trial("t002", 0.69312)
+    answer = sweep.answer()
+    gain = "2.718e-05 better than the first params (t001: 0.69315)"
+    lines = answer_lines(answer)
+    assert lines[0].startswith("best: t002 with eval_loss 0.69312 ")
+    assert f"      {gain}" in lines
+    first = three_sentences(answer, find_best_so_far((), sweep.history, 0.0))[0]
+    assert "is t002 with eval_loss 0.69312," in first
+    assert gain in first
+    assert "with `eval_loss` **0.69312** (lower" in note(answer, {})
+    assert gain in note(answer, {})
+
+
+def test_first_params_that_almost_finished_are_not_said_to_have():
+    sweep = Sweep()
+    sweep.trial("t001", 0.5, 0.7, steps=(500, 996), max_steps=1000)
+    sweep.end("t001", "stopped_early")
+    sweep.trial("t002", 0.5, 0.9, steps=(500, 996), max_steps=1000)
+    lines = answer_lines(sweep.answer())
+    assert "at step 996, 99.6% of the trial" in lines[0]
+    assert any("compared at 99.6% of the trial, where the first" in line for line in lines)
+
+
 def test_the_answer_is_strict_json_where_a_param_is_not_finite():
     def no_such_number(text: str) -> None:
         raise AssertionError(f"{text} is not JSON")

@@ -200,6 +200,23 @@ def test_the_interval_of_a_share_stays_within_0_and_1_over_seeds_too():
     assert in_points.high > 1, "a score has no such bound"
 
 
+def test_a_note_says_what_became_of_each_arm_whatever_the_verdict():
+    def said(arms: dict[str, Sequence[float | None]]) -> str:
+        history = History("eval_score", "max")
+        trials = [*trial_events("t001", 0.1), *trial_events("t002", 0.9)]
+        for event in [*trials, *confirmation_events(arms)]:
+            history.apply(event)
+        return note(find_answer(history, "finished"), {})
+
+    base = [0.5, 0.52, 0.48, 0.5, 0.51, 0.49]
+    failed = said({"t002": [None] * 6, "t001": base})
+    assert "On 6 fresh seeds each: **no verdict** (t002 against t001)" in failed
+    assert "- t002: every run failed\n- t001 (baseline): 0.5, 95 % interval" in failed
+    assert "On 6 fresh seeds each: **worse** (t002" in said(
+        {"t002": [value - 0.1 for value in base], "t001": base}
+    )
+
+
 def test_arms_that_differ_only_in_their_last_bits_do_not_differ():
     base = [0.5, 0.53, 0.48, 0.51, 0.55, 0.49]
     ahead = [value * (1 + 2.3e-16) for value in base]

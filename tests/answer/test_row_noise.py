@@ -127,6 +127,20 @@ def test_what_the_same_rows_cannot_tell_from_the_winner_is_named():
     assert answer.row_noise.lead == pytest.approx(0.91 - (0.90 + 0.91 + 0.84 + 0.84) / 4)
 
 
+def test_the_mean_of_the_finished_trials_waits_for_the_winner_to_finish():
+    history = History("eval_accuracy", "max")
+    for trial, right in (("t001", 80), ("t002", 90)):
+        rows = [number < right for number in range(100)]
+        history.apply(ev.TrialSuggested(trial=trial, params={}, origin="searcher", seed=0))
+        history.apply(ev.Reported(report=report(rows, trial)))
+    history.apply(ev.TrialEnded(trial="t001", status="finished"))
+    assert find_answer(history, "running").row_noise is None
+    history.apply(ev.TrialEnded(trial="t002", status="finished"))
+    noise = find_answer(history, "running").row_noise
+    assert noise is not None
+    assert noise.trials == 2
+
+
 def test_the_luckiest_of_many_equal_trials_is_told_apart_from_few_of_them():
     """Unadjusted, McNemar's test at 5 % tells it apart from a fifth of the others."""
     numbers, missed, times, trials = np.random.default_rng(6), 0, 10, 25

@@ -9,12 +9,13 @@ from __future__ import annotations
 from sweeps.amounts import counted
 from sweeps.answer.answer import Answer
 from sweeps.answer.confirmation import Arm, Confirmed
-from sweeps.answer.digits import number, span
+from sweeps.answer.digits import number, percent, span
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.page.best_so_far import BestSoFar
 from sweeps.answer.standing import Standing, interval
 from sweeps.answer.wording import (
     difference_in_words,
+    digits_of_answer,
     digits_of_arms,
     interval_in_words,
     unknown_in_words,
@@ -48,21 +49,19 @@ def amount(device_s: float) -> str:
 
 def _winner(answer: Answer, winner: Standing) -> str:
     found, total = interval(winner, answer.metric), sum(answer.trials.values())
-    within = ""
+    digits, within = digits_of_answer(answer), ""
     if found is not None:
         chosen = f", {NOT_COUNTED}" if total > 1 else ""
-        within = f" (95 % interval {found[0]:.4g} to {found[1]:.4g}{chosen})"
+        within = f" (95 % interval {span(*found)}{chosen})"
     if winner.repeats > 1:
-        said = (
-            f"The best params are those of {winner.params_set}: {answer.metric} {winner.mean:.4g}"
-            f"{within}, the mean over {winner.seeds} of {winner.repeats} seeds"
-        )
+        mean = f"{answer.metric} {number(winner.mean, digits)}{within}"
+        of_seeds = f"the mean over {winner.seeds} of {winner.repeats} seeds"
+        said = f"The best params are those of {winner.params_set}: {mean}, {of_seeds}"
     else:
         best = f"The best of {total} trials" if total > 1 else "The only trial"
-        said = (
-            f"{best} is {winner.trial} with {answer.metric} {winner.value:.4g}{within}, reached at"
-            f" {winner.progress:.0%} of its training"
-        )
+        value = f"{answer.metric} {number(winner.value, digits)}{within}"
+        at = f"reached at {percent(winner.progress)} of its training"
+        said = f"{best} is {winner.trial} with {value}, {at}"
     if answer.baseline is None:
         return f"{said}."
     gain = gain_in_words(winner.params_set, answer.baseline, answer.compared, answer.gain)
@@ -82,9 +81,9 @@ def _like_it(answer: Answer, winner: Standing) -> str:
     alone = ""
     if noise is not None:
         alone = (
-            f"; the best leads the mean of {noise.trials} finished trials by {noise.lead:.3g},"
+            f"; the best leads the mean of {noise.trials} finished trials by {number(noise.lead)},"
             f" and of as many equally good trials, the best would lead by about"
-            f" {noise.by_noise:.3g}, by chance in the evaluation rows"
+            f" {number(noise.by_noise)}, by chance in the evaluation rows"
         )
     if not answer.not_told_apart:
         chance = "the choice of evaluation rows" if winner.repeats == 1 else "chance"
@@ -146,11 +145,13 @@ def _optimism(confirmed: Confirmed, metric: str) -> str:
     )
     if winner.optimism is None or winner.search_value is None:
         return f"The search's own value for the winner is not comparable{further}."
-    seen = f"The search saw {metric} {winner.search_value:.4g} for the winner"
+    seen = f"The search saw {metric} {number(winner.search_value)} for the winner"
     if winner.optimism == 0:
         return f"{seen}, as did the fresh seeds{further}."
     luck = "more" if winner.optimism > 0 else "less"
-    return f"{seen}, {abs(winner.optimism):.3g} {luck} favourable than the fresh seeds{further}."
+    return (
+        f"{seen}, {number(abs(winner.optimism))} {luck} favourable than the fresh seeds{further}."
+    )
 
 
 def _cost(answer: Answer, cost: BestSoFar) -> str:

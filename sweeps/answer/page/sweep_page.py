@@ -40,7 +40,7 @@ class ShownTrial:
     at: float | None
     """Share of the trial done at that value."""
     like_best: bool
-    """Whether the sweep cannot tell its params apart from the best."""
+    """Whether the sweep cannot tell its params, which are not the best, apart from the best."""
     curve: Sequence[tuple[float, float]]
     """The share done and the value of each evaluation with a finite value."""
     values: Sequence[float | None]
@@ -99,7 +99,7 @@ def sweep_page(results: Results) -> SweepPage:
     space = searched_space(record.space)
     winner = answer.winner
     best_so_far = find_best_so_far(results.events, history, answer.device_s)
-    like_best = {winner.params_set, *(answer.not_told_apart or ())} if winner else set()
+    like_best = set(answer.not_told_apart or ())
     shares, params_sets = importances(space, history)
     now = time.time()
     until = now if results.status == "running" else history.newest or now
