@@ -113,7 +113,8 @@ class Standings:
         has_value = self.best(trial) is not None
         return has_value and (trial.status != "failed" or self.best_is_saved(trial))
 
-    def _may_win(self, own: ParamsSet) -> bool:
+    def any_may_win(self, own: ParamsSet) -> bool:
+        """Tell whether one of the trials of a params set may win."""
         return any(map(self.may_win, own.trials))
 
     def sets(self) -> list[ParamsSet]:
@@ -151,7 +152,7 @@ class Standings:
         place = self._rank_of(own, most)
         count = bisect_left(self._order, (place, ""))
         others = (name for name in self._failed if name != own.id and self._ranks[name] < place)
-        lost = sum(not self._may_win(self._sets[name]) for name in others)
+        lost = sum(not self.any_may_win(self._sets[name]) for name in others)
         now = self._ranks.get(own.id)
         return count - lost - (now is not None and now < place)
 
@@ -160,6 +161,6 @@ class Standings:
         for _, name in self._order:
             if count == 0:
                 return
-            if name != without.id and self._may_win(self._sets[name]):
+            if name != without.id and self.any_may_win(self._sets[name]):
                 count -= 1
                 yield self._sets[name]
