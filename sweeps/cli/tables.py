@@ -136,7 +136,9 @@ def noise_lines(results: dict[str, Any], top: int) -> list[str]:
     lines, answer = [], results["answer"]
     shown = {trial.get("repeat_of") or trial["trial"] for trial in results["trials"][:top]}
     if not shown.isdisjoint(answer["not_told_apart"] or ()):
-        lines.append(f"{LIKE_BEST}: this sweep cannot tell it from the best")
+        whole = all(trial["status"] == "finished" for trial in results["trials"][:top])
+        far = "; trials that did not finish are compared as far as they trained"
+        lines.append(f"{LIKE_BEST}: this sweep cannot tell it from the best{'' if whole else far}")
     if (noise := answer["row_noise"]) is not None:
         lines.append(
             f"the best is {number(noise['lead'])} better than the mean of the {noise['trials']}"

@@ -495,6 +495,21 @@ def test_first_params_that_almost_finished_are_not_said_to_have():
     assert any("compared at 99.6% of the trial, where the first" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("status", "far"), [("finished", ""), ("stopped_early", ", as far as they trained,")]
+)
+def test_a_trial_that_was_stopped_is_told_apart_as_far_as_it_trained(status: ev.TrialEnd, far: str):
+    sweep = Sweep()
+    sweep.trial("t001", 0.5)
+    sweep.end("t001", status)
+    sweep.trial("t002", 0.6, 0.7, 0.8, 0.9)
+    sweep.end("t002", "finished")
+    answer = sweep.answer("finished")
+    assert answer.not_told_apart == ()
+    second = three_sentences(answer, find_best_so_far((), sweep.history, 0.0))[1]
+    assert second.startswith(f"No other params are so close{far} that the choice")
+
+
 def test_the_answer_is_strict_json_where_a_param_is_not_finite():
     def no_such_number(text: str) -> None:
         raise AssertionError(f"{text} is not JSON")

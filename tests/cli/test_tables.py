@@ -108,6 +108,15 @@ def test_all_seeds_of_params_like_the_best_are_marked():
     ]
 
 
+def test_the_mark_says_that_a_stopped_trial_is_compared_as_far_as_it_trained():
+    found = results(trial="t003")
+    found["trials"].append(found["trials"][0] | {"trial": "t004", "status": "stopped_early"})
+    assert noise_lines(found, top=2) == [
+        "≈: this sweep cannot tell it from the best; trials that did not finish are compared as"
+        " far as they trained"
+    ]
+
+
 def test_what_the_trials_are_made_of_is_said_where_params_are_repeated():
     assert trials_in_words(SweepConfig()) == "32 trials"
     assert trials_in_words(SweepConfig(repeats=4)) == "32 trials: 8 params x 4 seeds"

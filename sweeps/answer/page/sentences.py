@@ -87,7 +87,9 @@ def _like_it(answer: Answer, winner: Standing) -> str:
         )
     if not answer.not_told_apart:
         chance = "the choice of evaluation rows" if winner.repeats == 1 else "chance"
-        return f"No other params are so close that {chance} could explain the difference{alone}."
+        unfinished = answer.trials["stopped_early"] + answer.trials["not_ended"]
+        close = "so close, as far as they trained," if unfinished else "so close"
+        return f"No other params are {close} that {chance} could explain the difference{alone}."
     named = some(answer.not_told_apart, NAMED, " and ")
     return f"This sweep cannot tell the best from {named}{alone}."
 

@@ -34,7 +34,10 @@ def sweep_as_html(page: SweepPage, params: Mapping[str, Mapping[str, Any]]) -> s
         for trial in page.trials
     ]
     head = ("trial", page.answer.metric, "status", "best at", "params")
-    caption = "Best first. ◆ is the best; ≈ marks what this sweep cannot tell from it."
+    caption = (
+        "Best first. ◆ is the best; ≈ marks what this sweep cannot tell from it, as far as it"
+        " trained."
+    )
     return _html(page.sweep, page.sentences, caption, head, rows)
 
 

@@ -1424,7 +1424,7 @@
       make(
         "p",
         {class: "caption"},
-        "Best first. ◆ is the best; ≈ marks trials that this sweep cannot tell from it. “show” highlights a trial in all charts.",
+        "Best first. ◆ is the best; ≈ marks trials that this sweep cannot tell from it, as far as they trained. “show” highlights a trial in all charts.",
       ),
       make(
         "div",
