@@ -66,8 +66,8 @@ class Answer:
     """Other params sets, best first, that the sweep cannot tell apart from the winner: a test finds
     no difference at 5 %, adjusted by Holm's method for the number of params sets, because the
     winner is the best of all of them. It was chosen on the data that it is tested on, so this
-    bounds the rate of wrong findings of each comparison and not of a sweep. Params that cannot be tested count, too. None if nothing can
-    be tested."""
+    bounds the rate of wrong findings of a comparison, and not that of a sweep. Params that cannot
+    be tested count, too. None if nothing can be tested."""
     why_not_tested: str | None
     """Why nothing can be tested, although other params have a value; None otherwise."""
     row_noise: RowNoise | None

@@ -28,8 +28,13 @@ def digits_of_answer(answer: Answer) -> int:
 
 
 def digits_of_arms(confirmed: Confirmed) -> int:
-    """Return the significant digits that tell the means of all arms apart."""
-    return digits_to_tell_apart(arm.confirmed.mean for arm in confirmed.arms if arm.confirmed)
+    """Return the significant digits that tell the means of all arms apart, and from their ends."""
+    means = [arm.confirmed for arm in confirmed.arms if arm.confirmed is not None]
+    digits = digits_to_tell_apart(found.mean for found in means)
+    return max(
+        (digits_to_tell_apart((each.low, each.mean, each.high), digits) for each in means),
+        default=digits,
+    )
 
 
 def interval_in_words(found: Estimate, digits: int = USUAL, name: str = "") -> str:

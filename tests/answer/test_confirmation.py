@@ -217,6 +217,13 @@ def test_a_note_says_what_became_of_each_arm_whatever_the_verdict():
     )
 
 
+def test_a_mean_is_not_shown_outside_its_interval():
+    low = [1_234_567 + tenths / 10 for tenths in (1, 2, 3, 2, 4, 3)]
+    found = confirmed([0.1, 0.9], {"t002": [value + 1 for value in low], "t001": low})
+    lines = confirmation_lines(found, "eval_score")
+    assert lines[1].startswith("      t002: 1234568.2 (1234568.1 to 1234568.4), sd 0.1049")
+
+
 def test_arms_that_differ_only_in_their_last_bits_do_not_differ():
     base = [0.5, 0.53, 0.48, 0.51, 0.55, 0.49]
     ahead = [value * (1 + 2.3e-16) for value in base]
