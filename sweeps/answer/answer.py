@@ -61,7 +61,8 @@ class Answer:
     """The score, on the winner's rows, of a model that always predicts their most frequent label;
     None if the metric is not the share of rows that are right."""
     tied: tuple[str, ...]
-    """Other params sets with exactly the winner's mean that may win, but were suggested later."""
+    """Other params sets that may win and whose mean is the winner's, up to rounding, but that were
+    suggested later."""
     not_told_apart: tuple[str, ...] | None
     """Other params sets, best first, that the sweep cannot tell apart from the winner: a test finds
     no difference at 5 %, adjusted by Holm's method for the number of params sets, because the
