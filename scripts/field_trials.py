@@ -39,8 +39,9 @@ from sweeps.space.arguments import Devices, argument_fields, trial_seed
 from sweeps.space.checks import check_space
 from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.link import Link
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 
 REPORTS = 2
 """Number of reports of a trial. The first is in the middle of an epoch, and between two log
@@ -306,11 +307,10 @@ def train_job(
             Job(trial=trial, attempt=1, params=params, seed=seed, checkpoint=checkpoint),
             devices=devices,
             folder=folder,
-            send=reports.append,
-            ask=ask,
-            announce=saved.append,
+            link=Link(
+                report=reports.append, answer=ask, announce=saved.append, name_step=lambda _: None
+            ),
             signals=signals,
-            name_step=lambda _: None,
             fits=lambda: isolated.fits(folder.code),
         )
     except Exception as error:

@@ -30,8 +30,9 @@ from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.space.arguments import Devices
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.link import Link
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 
 SAVES = (2, 4, 6)
 """Numbers of the reports whose weights are saved, each after the previous save is complete."""
@@ -124,11 +125,10 @@ def main() -> None:
             Job(trial="t001", attempt=1, params={}, seed=0, checkpoint=None),
             devices=Devices(workers=1, gpu=gpu, bf16=False),
             folder=SweepFolder(Path(place)),
-            send=lambda _: None,
-            ask=ask,
-            announce=announce,
+            link=Link(
+                report=lambda _: None, answer=ask, announce=announce, name_step=lambda _: None
+            ),
             signals=Signals(),
-            name_step=lambda _: None,
             fits=lambda: True,
         )
     show()

@@ -26,7 +26,8 @@ from sweeps.records.sweep_record import read_record
 from sweeps.report import Steps
 from sweeps.searchers.make_searcher import make_searcher
 from sweeps.workers.exchange import Exchange
-from sweeps.workers.job import Definition, Job, Member, Reply
+from sweeps.workers.job import Definition, Job, Reply
+from sweeps.workers.messages import Member
 
 WINDOW = 50
 """Number of trials before and after a point whose times count, and number of reports with which the

@@ -28,8 +28,9 @@ from sweeps.planning.layout import Layout
 from sweeps.planning.sharing import further_size, groups_now, in_words, trials_per_gpu
 from sweeps.records.events import AttemptEnded, Event, GpuMeasured, Reported, SmokeEnded
 from sweeps.report import Steps
-from sweeps.workers.exchange import Exchange, Message
-from sweeps.workers.job import Definition, Note, SmokeStarted, TrialWanted
+from sweeps.workers.exchange import Exchange
+from sweeps.workers.job import Definition
+from sweeps.workers.messages import Message, Note, SmokeStarted, TrialWanted
 from sweeps.workers.worker_group import Surroundings, WorkerGroups
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class Round:
             ray.get(self._exchange.finish.remote())
         self._groups.close(GROUPS_END_S)
         with suppress(ray.exceptions.RayError):
-            ray.get(self._exchange.drain.remote())
+            ray.get(self._exchange.end_events.remote())
         pump.join(GROUPS_END_S)
         ray.kill(self._exchange)
         pump.join()  # the log has one writer at a time

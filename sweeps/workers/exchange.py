@@ -8,34 +8,22 @@ and which trials need new processes: a new exchange has new groups, and learns t
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from sweeps.records.events import AttemptOutcome, Event, JobStarted, Reported
+from sweeps.records.events import AttemptOutcome, Event, Reported
 from sweeps.report import Report, Steps
 from sweeps.workers.failures.causes import LEFT, Cause, LostGroup
 from sweeps.workers.group_job import Group, GroupJob
-from sweeps.workers.job import (
-    SMOKE,
-    Definition,
-    Departure,
-    Job,
-    JobError,
-    Member,
-    Note,
-    Order,
-    Reply,
-    SmokeStarted,
-    TrialWanted,
-)
+from sweeps.workers.job import Definition, Job, Order, Reply
+from sweeps.workers.job_queue import JobQueue
+from sweeps.workers.messages import Departure, JobError, Member, Message, TrialWanted
+from sweeps.workers.outbox import Outbox
 from sweeps.workers.replies import Replies
 from sweeps.workers.traces import Traces
 from sweeps.workers.tune_side import TuneSide
 
-Message = Event | TrialWanted | Note | SmokeStarted | Steps
-"""What the sweep process receives, in the order in which it happened."""
 T = TypeVar("T")
 FAILURES: frozenset[AttemptOutcome] = frozenset({"error", "stalled", "out_of_memory"})
 """The outcomes that an earlier trial in the same processes may have caused."""
@@ -60,32 +48,22 @@ class Exchange:
         self._changed = asyncio.Condition()
         """Wakes every waiting call, at 10 us each, so it is only used for what happens a few times
         per trial, not for reports and steps."""
-        self._queue: deque[Job] = deque()
+        self._queue = JobQueue()
         self._replies = Replies()
         self._jobs: dict[tuple[int, int], Job | None] = {}
         """The job that each group was assigned, by (group, turn)."""
         self._groups: dict[int, Group] = {}
         self._running: dict[int, GroupJob] = {}
         """The job of each group that has one."""
-        self._going: set[str] = set()
+        self._draining_nodes: set[str] = set()
         """Ids of draining nodes."""
-        self._outbox: list[Message] = []
-        self._told = asyncio.Event()
-        """Set when there is something in the outbox, and at the end of the stream of events."""
+        self._outbox = Outbox()
         self._tune = TuneSide()
         self._traces = Traces(definition.fresh_workers)
-        self._fresh_only: set[str] = set()
-        """Trials that run again only in processes that no job has used: an earlier trial may have
-        caused their failure."""
-        self._made_way = False
-        """Whether a group has ended so that such a trial, which still waits, finds new ones."""
         self._retired: set[int] = set()
         """Groups that are not replaced, because memory ran out on a GPU that they shared."""
-        self._smoking = False
-        """Whether trials are waiting for the result of the smoke run."""
         self._finishing = False
         self._aborted = False
-        self._draining = False
 
     async def _wait_for(self, ready: Callable[[], T]) -> T:
         """Wait until the result of a function is true or not empty; return it."""
@@ -95,10 +73,6 @@ class Exchange:
     async def _change(self) -> None:
         async with self._changed:
             self._changed.notify_all()
-
-    def _tell(self, *messages: Message) -> None:
-        self._outbox += messages
-        self._told.set()
 
     # Called by the sweep process.
 
@@ -117,32 +91,23 @@ class Exchange:
     def _enqueue(self, job: Job, answers: Mapping[int, Reply]) -> None:
         again = self._replies.enter(job.trial, answers)
         self._tune.enter(job.trial)
-        self._smoking |= job.trial == SMOKE
-        if again:
-            self._queue.appendleft(job)
-        else:
-            self._queue.append(job)
+        self._queue.enter(job, ahead=again)
 
     async def smoke_over(self) -> None:
         """Start handing out trials."""
-        self._smoking = False
+        self._queue.smoke_over()
         await self._change()
 
     async def events(self) -> list[Message] | None:
         """Return what has happened since the last call, in order; wait until there is something.
 
-        Returns None once `drain` has been called and nothing is left.
+        Returns None once `end_events` has been called and nothing is left.
         """
-        while not self._outbox and not self._draining:
-            self._told.clear()
-            await self._told.wait()
-        taken, self._outbox = self._outbox, []
-        return taken or None
+        return await self._outbox.take()
 
-    async def drain(self) -> None:
+    async def end_events(self) -> None:
         """End the stream of events once all of them have been read."""
-        self._draining = True
-        self._told.set()
+        self._outbox.end()
 
     async def decide(self, trial: str, number: int, answer: Reply) -> None:
         """Answer a report."""
@@ -173,22 +138,22 @@ class Exchange:
         """Return the ranks of a group that have started, in their state before the job."""
         return dict(self._groups.get(group, Group()).members)
 
-    async def nodes_drain(self, nodes: Collection[str]) -> int:
+    async def drain_nodes(self, nodes: Collection[str]) -> int:
         """Make the groups on these nodes save, leave their jobs and take no more jobs.
 
         Returns:
             The number of these groups.
         """
-        self._going |= set(nodes)
-        going = [
+        self._draining_nodes |= set(nodes)
+        leaving = [
             group
             for group in self._groups.values()
-            if any(member.node in self._going for member in group.members.values())
+            if any(member.node in self._draining_nodes for member in group.members.values())
         ]
-        for group in going:
+        for group in leaving:
             group.draining = group.worn = True
         await self._change()
-        return len(going)
+        return len(leaving)
 
     async def wants_group(self, lost: int) -> bool:
         """Wait until there is a job for the replacement of a lost group; False if none is wanted.
@@ -196,19 +161,20 @@ class Exchange:
         None is wanted when the sweep finishes, or if the group ran out of memory on a shared GPU.
         """
 
-        def ready() -> list[bool]:
+        def wanted() -> list[bool]:
             if self._finishing or lost in self._retired:
                 return [False]
-            if not self._queue:
-                return []
-            self._tell(*self._traces.fresh_groups())
-            return [True]
+            return [True] if self._queue else []
 
-        return (await self._wait_for(ready))[0]
+        (is_wanted,) = await self._wait_for(wanted)
+        if is_wanted:
+            self._outbox.put(*self._traces.fresh_groups())
+        return is_wanted
 
     async def group_lost(self, group: int, loss: LostGroup) -> bool:
         """End the attempt of a lost group; return whether the group has had any job."""
-        self._made_way &= group in self._groups  # otherwise it could not start: another makes way
+        if group not in self._groups:
+            self._queue.has_no_room()
         known = self._groups.pop(group, Group())
         had = self._running.pop(group, None)
         await self._change()
@@ -220,8 +186,8 @@ class Exchange:
             if self._beside(known):  # otherwise the GPU is no longer shared
                 self._retired.add(group)
         if cause.outcome in FAILURES:
-            self._fresh_only.add(had.job.trial)
-        self._tell(had.attempt_end(cause))
+            self._queue.keep_for_fresh(had.job.trial)
+        self._outbox.put(had.attempt_end(cause))
         await self._change()
         return True
 
@@ -243,7 +209,7 @@ class Exchange:
         self._aborted = self._finishing = True
         self._tune.end()
         for running in self._running.values():
-            self._tell(running.attempt_end(Cause("interrupted")))
+            self._outbox.put(running.attempt_end(Cause("interrupted")))
         self._running.clear()
         await self._change()
 
@@ -265,7 +231,7 @@ class Exchange:
 
         Tune asks for one trial at a time.
         """
-        self._tell(TrialWanted())
+        self._outbox.put(TrialWanted())
         return (await self._wait_for(self._tune.answer))[0]
 
     async def trial_closed(self, trial: str, attempt: int) -> None:
@@ -278,81 +244,60 @@ class Exchange:
         """Register a worker; return what is the same for all jobs."""
         known = self._groups.setdefault(group, Group())
         known.members[rank] = member
-        if member.node in self._going:
+        if member.node in self._draining_nodes:
             known.draining = known.worn = True
         return self._definition
 
     async def next_job(self, group: int, turn: int) -> Job | None:
         """Return the group's job number `turn`, the same for every rank; None ends the group."""
+        async with self._changed:
+            (job,) = await self._changed.wait_for(lambda: self._choose(group, turn))
+            if (group, turn) not in self._jobs:
+                self._assign(group, turn, job)
+            return job
 
-        def ready() -> list[Job | None]:
-            if (group, turn) in self._jobs:
-                return [self._jobs[group, turn]]
-            known = self._groups.get(group)  # None: the group was lost while it waited
-            if known is not None and group not in self._running:
-                known.worn |= self._makes_way(turn)
-            if (
-                known is None
-                or self._finishing
-                or known.worn
-                or (self._definition.fresh_workers and turn > 0)
-            ):
-                self._jobs[group, turn] = None
-                return [None]
-            job = self._first_job(turn)
-            # The next job waits until every rank has left the last one.
-            if job is None or group in self._running:
-                return []
-            if self._smoking and job.trial != SMOKE:
-                return []
-            self._queue.remove(job)
-            if job.trial in self._fresh_only:
-                self._fresh_only.remove(job.trial)
-                self._made_way = False
-            self._jobs.pop((group, turn - 1), None)
-            self._jobs[group, turn] = job
-            beside = self._beside(known)
-            self._running[group] = GroupJob(job, self._devices / (1 + len(beside)))
-            for number in beside:
-                if number in self._running:
-                    self._running[number].shared = self._running[group].shared = True
-            known.worked = True
-            if job.trial != SMOKE:
-                started = JobStarted(
-                    trial=job.trial,
-                    attempt=job.attempt,
-                    group=group,
-                    devices=self._running[group].devices,
-                )
-                self._tell(started)
-            else:
-                self._tell(SmokeStarted())
-            self._changed.notify_all()
-            return [job]
+    def _choose(self, group: int, turn: int) -> list[Job | None]:
+        """Return what a group gets at this turn, in a list, which is empty if it must wait."""
+        if (group, turn) in self._jobs:
+            return [self._jobs[group, turn]]
+        known = self._groups.get(group)
+        idle = group not in self._running
+        if (
+            known is None  # lost while it waited
+            or self._finishing
+            or known.worn
+            or (self._definition.fresh_workers and turn > 0)
+            or (idle and self._queue.needs_room(turn))
+        ):
+            return [None]
+        # The next job waits until every rank has left the last one.
+        job = self._queue.next_for(turn) if idle else None
+        return [] if job is None else [job]
 
-        return (await self._wait_for(ready))[0]
-
-    def _first_job(self, turn: int) -> Job | None:
-        """Return the first job in the queue that a group may run as its job number `turn`."""
-        jobs = (job for job in self._queue if turn == 0 or job.trial not in self._fresh_only)
-        return next(jobs, None)
-
-    def _makes_way(self, turn: int) -> bool:
-        """Tell whether an idle group ends, because only jobs for new processes are waiting.
-
-        One group is enough, and it has room for its replacement. That of the lost group may have
-        none.
-        """
-        if not self._queue or self._first_job(turn) is not None or self._made_way:
-            return False
-        self._made_way = True
-        return True
+    def _assign(self, group: int, turn: int, job: Job | None) -> None:
+        """Let a group begin a job or, without one, end."""
+        self._jobs[group, turn] = job
+        if job is None:
+            if group in self._groups and group not in self._running:
+                self._queue.make_way(turn)
+            return
+        self._queue.take(job)
+        self._jobs.pop((group, turn - 1), None)
+        known = self._groups[group]
+        known.worked = True
+        beside = self._beside(known)
+        self._running[group] = running = GroupJob(job, self._devices / (1 + len(beside)))
+        for number in beside:
+            if number in self._running:
+                self._running[number].shared = running.shared = True
+        self._outbox.put(running.attempt_start(group))
+        self._changed.notify_all()
 
     async def steps(self, group: int, steps: Steps) -> None:
         """Pass on how far a trial is."""
         running = self._running.get(group)
         if running is not None and running.job.trial == steps.trial:
-            self._tell(steps)
+            self._outbox.put(steps)
 
     async def report(self, group: int, report: Report) -> None:
         """Pass on a report of rank 0, unless the trial has made it before."""
@@ -360,7 +305,7 @@ class Exchange:
             return  # aborted in the meantime: the attempt has ended
         self._running[group].train_s = report.train_s
         if self._replies.is_first(report.trial, report.number):
-            self._tell(Reported(report=report))
+            self._outbox.put(Reported(report=report))
 
     async def answer(self, trial: str, number: int) -> Reply:
         """Return the decision on a report, once there is one."""
@@ -369,7 +314,7 @@ class Exchange:
     async def tell(self, group: int, event: Event) -> None:
         """Pass on a complete checkpoint or a measurement of a job that has not ended."""
         if group in self._running:  # otherwise the checkpoint will be deleted, or already has been
-            self._tell(event)
+            self._outbox.put(event)
 
     async def left(self, group: int, departure: Departure) -> None:
         """Record that a rank has left its job cleanly; the last rank to do so ends the attempt."""
@@ -377,15 +322,15 @@ class Exchange:
             return  # aborted in the meantime
         running = self._running[group]
         self._groups[group].take_back(departure, running.job)
-        self._tell(*self._traces.compare_files(running.job, departure.own_files))
+        self._outbox.put(*self._traces.compare_files(running.job, departure.own_files))
         running.left.add(departure.rank)
         running.train_s = max(running.train_s, departure.train_s)
         if len(running.left) == self._definition.workers:
             del self._running[group]
             self._traces.judge_patches(group, self._groups[group], running.job, departure.reason)
             if departure.reason == "misplaced":
-                self._fresh_only.add(running.job.trial)
-            self._tell(running.attempt_end(LEFT[departure.reason]))
+                self._queue.keep_for_fresh(running.job.trial)
+            self._outbox.put(running.attempt_end(LEFT[departure.reason]))
             await self._change()
 
     async def failed(self, group: int, error: JobError) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from sweeps.records.events import GpuMeasured
 from sweeps.workers.job import SMOKE, Job
-from sweeps.workers.watch import Signals
+from sweeps.workers.signals import Signals
 
 STEPS = 3
 """Number of optimizer steps before the measurement: the first ones load kernels and compile."""

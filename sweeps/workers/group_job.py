@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 
-from sweeps.records.events import AttemptEnded, SmokeEnded
+from sweeps.records.events import AttemptEnded, JobStarted, SmokeEnded
 from sweeps.workers.failures.causes import Cause, LostGroup, guilty
 from sweeps.workers.isolation.patches import Patched
-from sweeps.workers.job import SMOKE, Departure, Job, JobError, Member, Order
+from sweeps.workers.job import SMOKE, Job, Order
+from sweeps.workers.messages import Departure, JobError, Member, SmokeStarted
 
 GROWTH = 2.0
 """A group is replaced if its host memory grows beyond this multiple of its baseline."""
@@ -71,6 +72,7 @@ class GroupJob:
     left: set[int] = field(default_factory=set)
     errors: list[JobError] = field(default_factory=list)
     train_s: float = 0.0
+    """Seconds inside `Trainer.train()`, up to the latest report or the end."""
     shared: bool = False
     """Whether another group has had a job on its GPU in the meantime."""
     save_at: int | None = None
@@ -118,6 +120,14 @@ class GroupJob:
             return Cause("preempted", "a node of its worker group was lost")
         return guilty(self.errors, loss)
 
+    def attempt_start(self, group: int) -> JobStarted | SmokeStarted:
+        """Return the event for the start of the attempt in this group."""
+        if self.job.trial == SMOKE:
+            return SmokeStarted()
+        return JobStarted(
+            trial=self.job.trial, attempt=self.job.attempt, group=group, devices=self.devices
+        )
+
     def attempt_end(self, cause: Cause) -> AttemptEnded | SmokeEnded:
         """Return the event for the end of the attempt at this moment."""
         device_s = (time.monotonic() - self.started) * self.devices
@@ -138,6 +148,6 @@ class GroupJob:
             message=cause.message,
             traceback=cause.traceback,
             fixable=cause.fixable,
-            train_s=max([self.train_s, *(error.train_s for error in self.errors)]),
+            train_s=self.train_s,
             device_s=device_s,
         )

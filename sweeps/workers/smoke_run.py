@@ -6,8 +6,6 @@ must not know what its findings are used for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -21,9 +19,10 @@ from sweeps.workers.evaluation.short_evaluation import ShortEvaluation
 from sweeps.workers.gate import Gate
 from sweeps.workers.gpu_use import most_memory
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.link import Link
 from sweeps.workers.pace import TIMED, now, pace
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import make_trainer, run
-from sweeps.workers.watch import Signals
 
 
 def smoke(
@@ -32,9 +31,8 @@ def smoke(
     *,
     devices: Devices,
     folder: SweepFolder,
-    tell: Callable[[SmokeMeasured], None],
+    link: Link,
     signals: Signals,
-    name_step: Callable[[int], None],
 ) -> None:
     """Do everything that a trial does, once; a second trainer continues from the saved state.
 
@@ -43,9 +41,8 @@ def smoke(
         job: The first trial's params and seed.
         devices: What a trial runs on.
         folder: The sweep's folder; saved states go into its `smoke` folder.
-        tell: Called with what rank 0 measured, as an event.
+        link: Receives what rank 0 measured; there are no reports or checkpoints of a trial.
         signals: As for a trial.
-        name_step: As for a trial.
     """
     place = folder.smoke
     output = place.checkpoints / job.trial
@@ -60,8 +57,8 @@ def smoke(
         short = ShortEvaluation(trainer, space.metric)
         scaled = trainer.model_accepts_loss_kwargs
 
-        def send(report: Report) -> None:
-            tell(
+        def measured(report: Report) -> None:
+            link.announce(
                 SmokeMeasured(
                     steps=report.max_steps,
                     step_s=pace(clock.ends),
@@ -80,11 +77,13 @@ def smoke(
             metric=space.metric,
             steps=_evaluation_step,
             folder=place,
-            send=send,
-            ask=lambda _: Reply("continue", save_best=True, save_state=True),
-            announce=lambda _: None,
+            link=Link(
+                report=measured,
+                answer=lambda _: Reply("continue", save_best=True, save_state=True),
+                announce=lambda _: None,
+                name_step=link.name_step,
+            ),
             signals=signals,
-            name_step=name_step,
         )
         trainer.add_callback(clock)
         run(trainer, gate, place, checkpoint)

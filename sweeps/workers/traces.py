@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from sweeps.naming import some
 from sweeps.workers.group_job import Group
 from sweeps.workers.isolation.patches import PatchRule
-from sweeps.workers.job import SMOKE, Job, LeftBy, Note
+from sweeps.workers.job import SMOKE, Job
+from sweeps.workers.messages import LeftBy, Note
 
 NAMED = 3
 """Maximum number of changes that a line names."""

@@ -1,7 +1,7 @@
 """One job from params to a trained model: arguments, builder, gate, `Trainer.train()`.
 
 Runs in a worker; the model process also uses `make_trainer`. It must not know where reports go:
-it receives the gate's functions.
+it receives a `Link`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from transformers import EarlyStoppingCallback, SchedulerType, Trainer, set_seed
 from sweeps.builders.data.prepared_data import prepared_in
 from sweeps.builders.own_optimizer import refuse_ignored
 from sweeps.errors import UserError
-from sweeps.records.events import CheckpointSaved
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_checkpoint, free_elsewhere
-from sweeps.report import Report
 from sweeps.space.adapted import Adapted
 from sweeps.space.arguments import (
     Devices,
@@ -41,15 +39,16 @@ from sweeps.workers import deepspeed_trials
 from sweeps.workers.builder_call import call_builder
 from sweeps.workers.failures.out_of_memory import exhausted_memory, what_takes_less
 from sweeps.workers.gate import Gate, evaluation_steps
-from sweeps.workers.job import Job, Reply
+from sweeps.workers.job import Job
+from sweeps.workers.link import Link
 from sweeps.workers.loss_scale import watch_loss
 from sweeps.workers.own_arguments import saved_by_value
 from sweeps.workers.rows.row_source import own_share
 from sweeps.workers.rows.seeded_rows import seed_rows
 from sweeps.workers.rows.streamed_rows import StreamedRows, take_as_they_come
 from sweeps.workers.saving.sharded_states import own_errors
+from sweeps.workers.signals import Signals
 from sweeps.workers.tracker_runs import end_runs
-from sweeps.workers.watch import Signals
 
 logger = logging.getLogger("sweeps")
 
@@ -60,11 +59,8 @@ def train(
     *,
     devices: Devices,
     folder: SweepFolder,
-    send: Callable[[Report], None],
-    ask: Callable[[int], Reply],
-    announce: Callable[[CheckpointSaved], None],
+    link: Link,
     signals: Signals,
-    name_step: Callable[[int], None],
     fits: Callable[[], bool],
 ) -> float:
     """Train one job to its end, or until the gate stops it.
@@ -74,11 +70,8 @@ def train(
         job: Params, seed, and the checkpoint to continue from.
         devices: What the trial runs on.
         folder: The sweep's folder; checkpoints go inside it.
-        send: Called with rank 0's reports.
-        ask: Returns the decision on report `number`.
-        announce: Called, in a separate thread, with rank 0's event for each complete checkpoint.
+        link: Takes its reports and gives the decisions.
         signals: Shared by the gate and the worker's watch.
-        name_step: Called with the step at which all ranks save.
         fits: Returns, once the trainer is built, whether it may train in this process.
 
     Returns:
@@ -96,11 +89,8 @@ def train(
         metric=space.metric,
         steps=partial(evaluation_steps, evaluations=space.evals_per_trial),
         folder=folder,
-        send=send,
-        ask=ask,
-        announce=announce,
+        link=link,
         signals=signals,
-        name_step=name_step,
     )
     return run(trainer, gate, folder, job.checkpoint)
 
@@ -189,7 +179,7 @@ def run(trainer: Trainer, gate: Gate, folder: SweepFolder, checkpoint: str | Non
             raise UserError(problem)
     gate.attach(trainer, path)
     started = time.monotonic()
-    with own_errors(), gate.copies, gate.snapshots, saved_by_value(trainer.args):
+    with own_errors(), gate.saves, saved_by_value(trainer.args):
         try:
             trainer.train(resume_from_checkpoint=str(path) if path else None)
         except Exception as error:

@@ -26,7 +26,7 @@ from sweeps.workers import train_run
 from sweeps.workers.failures.causes import LostGroup, killed_for_memory, left_no_exit_code
 from sweeps.workers.group_size import Size
 from sweeps.workers.host_memory import memory_kills
-from sweeps.workers.job import Member
+from sweeps.workers.messages import Member
 from sweeps.workers.on_nodes import on_nodes
 
 if TYPE_CHECKING:
@@ -311,7 +311,7 @@ class WorkerGroups:
                 self._present |= ray.get(self._exchange.present.remote())
                 if going := self._around.draining() - warned:
                     warned |= going
-                    if groups := ray.get(self._exchange.nodes_drain.remote(going)):
+                    if groups := ray.get(self._exchange.drain_nodes.remote(going)):
                         self._around.note(
                             f"{counted(groups, 'worker group')} on draining nodes: trials"
                             " there are saving now and will continue elsewhere"

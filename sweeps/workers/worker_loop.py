@@ -6,15 +6,12 @@ chosen.
 
 from __future__ import annotations
 
-import dataclasses
-import errno
 import logging
 import os
-import resource
-import socket
 import sys
 import traceback
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,41 +23,29 @@ import torch
 import transformers
 from ray.actor import ActorHandle
 
-from sweeps.errors import SweepError, UserError
-from sweeps.records.events import Event
+from sweeps.errors import SweepError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.log_reading import job_line, worker_log
-from sweeps.records.remote import StorageFailed
-from sweeps.report import Report
 from sweeps.secrets import redact, redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.no_command_line import without_command_line
 from sweeps.space.search_space import SearchSpace
-from sweeps.space.user_code import ended_process
-from sweeps.workers.failures.left_behind import left_behind
-from sweeps.workers.failures.lost_peers import lost_peer
-from sweeps.workers.failures.out_of_memory import exhausted_memory
+from sweeps.workers.failures.raised_errors import describe
 from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.host_memory import memory_kills
 from sweeps.workers.isolation.isolated import Isolated
-from sweeps.workers.job import SMOKE, Definition, Departure, Job, JobError, Member, Reply
+from sweeps.workers.job import SMOKE, Definition, Job, Reply
+from sweeps.workers.link import Link
+from sweeps.workers.messages import Departure, Member
 from sweeps.workers.pickled_space import import_libraries, opened
 from sweeps.workers.ranks import of_all_ranks
 from sweeps.workers.shared_storage import own_code, own_folder
+from sweeps.workers.signals import Signals
 from sweeps.workers.smoke_run import smoke
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals, Watch
+from sweeps.workers.watch import Watch
 
 logger = logging.getLogger("sweeps")
-
-_NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
-_CANNOT_WRITE = (
-    *("(os error 28)", "(os error 27)", "(os error 122)"),
-    *("PytorchStreamWriter failed", "iostream error"),
-)
-"""Messages of safetensors and torch.save when a write fails (0.7, 2.13)."""
-_FILE_SIZE = resource.getrlimit(resource.RLIMIT_FSIZE)
-"""The limit on the size of a file in bytes, before any job."""
 
 
 def work(exchange: ActorHandle, group: int) -> None:
@@ -76,7 +61,7 @@ def work(exchange: ActorHandle, group: int) -> None:
         memory_kills=memory_kills(),
     )
     definition: Definition = ray.get(exchange.hello.remote(group, rank, here))
-    definition = dataclasses.replace(definition, folder=own_folder(definition.folder))
+    definition = replace(definition, folder=own_folder(definition.folder))
     log = worker_log(definition.folder, group, rank)
     _write_to(log)
     _set_up_output()
@@ -95,13 +80,22 @@ def work(exchange: ActorHandle, group: int) -> None:
     _stand_in(definition.started_in, definition.folder)
     isolated = Isolated()
     import_libraries(definition.space, code)
+    worker = _Worker(
+        exchange=exchange,
+        group=group,
+        rank=rank,
+        definition=definition,
+        code=code,
+        devices=devices,
+        isolated=isolated,
+    )
     use = GpuUse(lambda measured: ray.get(exchange.tell.remote(group, measured)))
     turn = 0
     while (job := ray.get(exchange.next_job.remote(group, turn))) is not None:
         _write_to(log)  # an earlier job may have redirected the output
         logger.info(job_line(job.trial, job.attempt, job.seed, job.params, _memory_left()))
         with watch.over(job) as signals, _measured(use, definition, job, signals):
-            train_s = _run(exchange, group, rank, definition, code, devices, job, signals, isolated)
+            train_s = worker.run(job, signals)
         patched = isolated.end_job()
         departure = Departure(
             rank=rank,
@@ -116,90 +110,90 @@ def work(exchange: ActorHandle, group: int) -> None:
         turn += 1
 
 
-def _run(
-    exchange: ActorHandle,
-    group: int,
-    rank: int,
-    definition: Definition,
-    code: Path,
-    devices: Devices,
-    job: Job,
-    signals: Signals,
-    isolated: Isolated,
-) -> float:
-    """Train one job; report its error to the exchange before its peers notice."""
-    seen = 0.0
+@dataclass(frozen=True, kw_only=True)
+class _Worker:
+    """This process, which trains one job of its group after another."""
 
-    def send(report: Report) -> None:
-        nonlocal seen
-        seen = report.train_s
-        ray.get(exchange.report.remote(group, report))
+    exchange: ActorHandle
+    group: int
+    rank: int
+    definition: Definition
+    code: Path
+    """The sweep's copy of the space's folder."""
+    devices: Devices
+    isolated: Isolated
 
-    def ask(number: int) -> Reply:
-        with signals.wait():
-            answer: Reply = ray.get(exchange.answer.remote(job.trial, number))
-        return answer
+    def run(self, job: Job, signals: Signals) -> float:
+        """Train one job; report its error to the exchange before its peers notice.
 
-    def tell(event: Event) -> None:
-        ray.get(exchange.tell.remote(group, event))
+        Returns:
+            Seconds inside `Trainer.train()`.
+        """
+        try:
+            self.isolated.begin_job()
+            space = self._imported(job)
+            by_all = all(of_all_ranks(space is not None))  # all train, or all leave
+            if space is None or not by_all:
+                signals.left_by = "misplaced"
+                return 0.0
+            alike: dict[str, Any] = {
+                "devices": self.devices,
+                "folder": self.definition.folder,
+                "link": self._link(job, signals),
+                "signals": signals,
+            }
+            if job.trial == SMOKE:
+                smoke(space, job, **alike)
+                return 0.0
+            return train(space, job, fits=self._fits, **alike)
+        except (Exception, SystemExit) as error:
+            text = redact(traceback.format_exc())
+            logger.error(text)
+            described = describe(
+                error,
+                text,
+                rank=self.rank,
+                phase=signals.phase,
+                definition=self.definition,
+                code=self.code,
+            )
+            ray.get(self.exchange.failed.remote(self.group, described))
+            # Ray would log its cause, unredacted.
+            raise SweepError(described.message) from None
 
-    def fits() -> bool:
-        return all(of_all_ranks(isolated.fits(code)))
+    def _link(self, job: Job, signals: Signals) -> Link:
+        exchange, group = self.exchange, self.group
 
-    try:
-        isolated.begin_job()
-        space = _imported(definition, code, job, isolated)
-        by_all = all(of_all_ranks(space is not None))  # all train, or all leave
-        if space is None or not by_all:
-            signals.left_by = "misplaced"
-            return 0.0
-        alike: dict[str, Any] = {
-            "devices": devices,
-            "folder": definition.folder,
-            "signals": signals,
-            "name_step": lambda step: ray.get(exchange.save_at.remote(group, step)),
-        }
-        if job.trial == SMOKE:
-            smoke(space, job, tell=tell, **alike)
-            return 0.0
-        return train(space, job, send=send, ask=ask, announce=tell, fits=fits, **alike)
-    except (Exception, SystemExit) as error:
-        text = redact(traceback.format_exc())
-        logger.error(text)
-        where = left_behind(error, code, definition.space)
-        message = redact(_in_one_line(error, code, definition.started_in) + where)
-        described = JobError(
-            rank=rank,
-            message=message,
-            traceback=text,
-            out_of_memory=exhausted_memory(error),
-            storage=_storage_failed(error),
-            phase=signals.phase,
-            fixable=isinstance(error, UserError),
-            connection=lost_peer(error),
-            train_s=seen,
+        def answer(number: int) -> Reply:
+            with signals.wait():
+                decided: Reply = ray.get(exchange.answer.remote(job.trial, number))
+            return decided
+
+        return Link(
+            report=lambda report: ray.get(exchange.report.remote(group, report)),
+            answer=answer,
+            announce=lambda event: ray.get(exchange.tell.remote(group, event)),
+            name_step=lambda step: ray.get(exchange.save_at.remote(group, step)),
         )
-        ray.get(exchange.failed.remote(group, described))
-        raise SweepError(message) from None  # Ray logs an error with its cause, unredacted
 
+    def _fits(self) -> bool:
+        return all(of_all_ranks(self.isolated.fits(self.code)))
 
-def _imported(
-    definition: Definition, code: Path, job: Job, isolated: Isolated
-) -> SearchSpace | None:
-    """Return the space; None if only a new process can import its code."""
-    try:
-        with without_command_line():
-            return opened(definition.space, code)
-    except Exception:
-        if isolated.is_fresh:
-            raise
-        # A library may refuse to register the same thing a second time in one process.
-        logger.warning(
-            "the code cannot be imported again in this process; %s moves to new processes",
-            job.trial,
-            exc_info=True,
-        )
-        return None
+    def _imported(self, job: Job) -> SearchSpace | None:
+        """Return the space; None if only a new process can import its code."""
+        try:
+            with without_command_line():
+                return opened(self.definition.space, self.code)
+        except Exception:
+            if self.isolated.is_fresh:
+                raise
+            # A library may refuse to register the same thing a second time in one process.
+            logger.warning(
+                "the code cannot be imported again in this process; %s moves to new processes",
+                job.trial,
+                exc_info=True,
+            )
+            return None
 
 
 def _measured(
@@ -213,45 +207,6 @@ def _stand_in(started_in: Path, folder: SweepFolder) -> None:
     here = started_in if started_in.is_dir() else folder.written
     here.mkdir(parents=True, exist_ok=True)
     os.chdir(here)
-
-
-def _missing(name: str, code: Path, started_in: Path) -> str:
-    """Return where a missing file was looked up, and what to do."""
-    if Path(name).is_relative_to(code):
-        return (
-            f"; {code} is the sweep's copy of the space's folder: list this file in the `files` of"
-            " the space, or use its path in a folder that all nodes share"
-        )
-    if Path(name).is_absolute():
-        return ""
-    where = f"; looked in {Path.cwd()} on {socket.gethostname()}"
-    if Path.cwd() != started_in:
-        where += f", because this node cannot see {started_in}, where the sweep was started"
-    return f"{where}; use its path in a folder that all nodes share"
-
-
-def _in_one_line(error: BaseException, code: Path, started_in: Path) -> str:
-    """Return the type and text of an error, or only the text if it says what to do."""
-    if isinstance(error, SystemExit):  # lacks the line of the user's code
-        error = ended_process(error)
-    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    text = text.strip().split("\n")[0]
-    if exhausted_memory(error):
-        text = "; ".join([text.rstrip("."), *getattr(error, "__notes__", ())])
-    if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
-        text += _missing(error.filename, code, started_in)
-    return text
-
-
-def _storage_failed(error: BaseException) -> bool:
-    """Tell whether a disk or quota was full, or the storage was unavailable."""
-    if resource.getrlimit(resource.RLIMIT_FSIZE) != _FILE_SIZE:
-        return False  # the job itself has set a limit
-    return (
-        isinstance(error, StorageFailed)
-        or (isinstance(error, OSError) and error.errno in _NO_STORAGE)
-        or any(words in str(error) for words in _CANNOT_WRITE)
-    )
 
 
 def _devices(definition: Definition) -> Devices:

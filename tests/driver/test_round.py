@@ -14,7 +14,8 @@ from sweeps.driver import round as round_module
 from sweeps.driver.round import Round
 from sweeps.records.folder import SweepFolder
 from sweeps.workers.exchange import Exchange
-from sweeps.workers.job import SMOKE, Definition, Job, Member
+from sweeps.workers.job import SMOKE, Definition, Job
+from sweeps.workers.messages import Member
 
 
 class LatestFirst:

@@ -19,19 +19,8 @@ from sweeps.workers.exchange import Exchange
 from sweeps.workers.failures.causes import LostGroup, guilty, killed_for_memory
 from sweeps.workers.group_job import GroupJob
 from sweeps.workers.isolation.patches import Patched
-from sweeps.workers.job import (
-    SMOKE,
-    Definition,
-    Departure,
-    Job,
-    JobError,
-    Member,
-    Note,
-    Order,
-    Reply,
-    SmokeStarted,
-    TrialWanted,
-)
+from sweeps.workers.job import SMOKE, Definition, Job, Order, Reply
+from sweeps.workers.messages import Departure, JobError, Member, Note, SmokeStarted, TrialWanted
 
 GO = Reply("continue", save_best=False, save_state=False)
 STOP = Reply("stop", save_best=True, save_state=False)
@@ -96,7 +85,6 @@ def error(rank: int, message: str = "ValueError: bad rows", **changes: Any) -> J
         "phase": "training",
         "fixable": False,
         "connection": False,
-        "train_s": 1.0,
     }
     return JobError(**whole | changes)
 
@@ -315,19 +303,6 @@ def test_one_idle_group_ends_for_a_failed_trial_and_the_others_stay_warm(
         await exchange.hello(5, 0, member("node5"))
         await exchange.hello(5, 1, member("node5"))
         assert await takes(exchange, 5, 0) == "t003"
-
-    play(scenario)
-
-
-def test_no_group_ends_for_a_failed_trial_while_other_trials_wait(play: Callable[..., None]):
-    async def scenario(exchange: Exchange) -> None:
-        await fail_beside_used_groups(exchange)
-        await submit(exchange, "t004", "t005")
-        assert await takes(exchange, 1, 1) == "t004"
-        assert await takes(exchange, 2, 1) == "t005"
-        await exchange.hello(4, 0, member("node4"))
-        await exchange.hello(4, 1, member("node4"))
-        assert await takes(exchange, 4, 0) == "t003"
 
     play(scenario)
 
@@ -786,7 +761,7 @@ def test_events_are_told_once_and_in_order_until_all_are_told(play: Callable[...
         assert await reader == saved[:1]
         await exchange.tell(1, saved[1])
         await exchange.tell(1, saved[2])
-        await exchange.drain()
+        await exchange.end_events()
         assert await exchange.events() == saved[1:]
         assert await exchange.events() is None
 
@@ -825,15 +800,6 @@ def test_a_replaced_group_of_which_there_is_nothing_to_say_does_not_end_the_even
     play(scenario)
 
 
-def test_a_reader_that_waits_ends_when_the_exchange_is_drained(play: Callable[..., None]):
-    async def scenario(exchange: Exchange) -> None:
-        reader = await waiting(exchange.events())
-        await exchange.drain()
-        assert await reader is None
-
-    play(scenario)
-
-
 # Groups that are lost.
 
 
@@ -842,8 +808,8 @@ def test_a_lost_group_ends_its_attempt_with_the_guilty_rank_s_error(play: Callab
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
         await exchange.report(1, report("t001", 1, train_s=7.0))
-        await exchange.failed(1, error(1, connection=True, train_s=0.0))
-        await exchange.failed(1, error(0, train_s=7.5))
+        await exchange.failed(1, error(1, connection=True))
+        await exchange.failed(1, error(0))
         assert await exchange.group_lost(
             1, LostGroup(died={0: "RayTaskError: ...", 1: "RayTaskError: ..."})
         )
@@ -852,7 +818,7 @@ def test_a_lost_group_ends_its_attempt_with_the_guilty_rank_s_error(play: Callab
         assert (ended.trial, ended.outcome) == ("t001", "error")
         assert ended.message == "rank 0: ValueError: bad rows"
         assert ended.traceback == "Traceback of rank 0"
-        assert ended.train_s == 7.5
+        assert ended.train_s == 7.0
 
     play(scenario)
 
@@ -869,7 +835,7 @@ def test_a_group_is_asked_whether_it_had_a_job_when_it_is_lost(play: Callable[..
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
         assert ended.outcome == "done"
-        await exchange.drain()
+        await exchange.end_events()
         assert await exchange.events() is None, "a job that is done ends once"
 
     play(scenario)
@@ -923,7 +889,7 @@ def test_an_abort_ends_jobs_reports_and_workers_at_once(play: Callable[..., None
             ("t002", "interrupted", None, 0.0),
         ]
         assert await exchange.group_lost(1, LostGroup(died={0: "killed"})) is True
-        await exchange.drain()
+        await exchange.end_events()
         assert await exchange.events() is None, "an attempt ends once"
 
     play(scenario)
@@ -1050,7 +1016,7 @@ def test_a_draining_group_saves_at_a_step_that_rank_0_names_and_every_rank_knows
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
         ranks = [await waiting(exchange.next_order(1, rank, frozenset())) for rank in (0, 1)]
-        await exchange.nodes_drain(["node1-1", "elsewhere"])
+        await exchange.drain_nodes(["node1-1", "elsewhere"])
         name, save = Order("name a step", "t001"), Order("save", "t001", 7)
         assert await ranks[0] == name
         assert not ranks[1].done(), "only rank 0 names a step"
@@ -1074,7 +1040,7 @@ def test_an_attempt_whose_ranks_saved_and_left_for_their_draining_node_is_preemp
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
-        await exchange.nodes_drain(["node1-0"])
+        await exchange.drain_nodes(["node1-0"])
         await leave(exchange, 1, reason="preempted")
         _, ended = await happened(exchange)
         assert isinstance(ended, ev.AttemptEnded)
@@ -1096,7 +1062,7 @@ def test_a_group_on_a_draining_node_gets_no_further_job_and_others_do(
         await submit(exchange, "t002", "t003", "t004")
         await exchange.next_job(1, 0)
         await exchange.next_job(2, 0)
-        await exchange.nodes_drain(["node1-0", "node3-1"])
+        await exchange.drain_nodes(["node1-0", "node3-1"])
         other = await waiting(exchange.next_order(2, 0, frozenset()))
         for group in (1, 2, 3):
             await leave(exchange, group)
@@ -1109,7 +1075,7 @@ def test_a_group_on_a_draining_node_gets_no_further_job_and_others_do(
 def test_an_idle_group_on_a_draining_node_ends(play: Callable[..., None]):
     async def scenario(exchange: Exchange) -> None:
         idle = await waiting(exchange.next_job(1, 0))
-        await exchange.nodes_drain(["node1-0"])
+        await exchange.drain_nodes(["node1-0"])
         assert await idle is None
 
     play(scenario)
@@ -1130,7 +1096,7 @@ def test_a_draining_group_that_is_lost_was_preempted_unless_a_rank_failed_by_its
     async def scenario(exchange: Exchange) -> None:
         await submit(exchange, "t001")
         await exchange.next_job(1, 0)
-        await exchange.nodes_drain(["node1-0"])
+        await exchange.drain_nodes(["node1-0"])
         for raised in errors:
             await exchange.failed(1, raised)
         # Train may be told of the dead process before anyone sees that its node is gone.
@@ -1317,7 +1283,6 @@ OUT_OF_MEMORY = JobError(
     phase="training",
     fixable=False,
     connection=False,
-    train_s=1.0,
 )
 
 

@@ -12,7 +12,7 @@ from sweeps.records.events import GpuMeasured
 from sweeps.workers import gpu_use
 from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.job import SMOKE, Job
-from sweeps.workers.watch import Signals
+from sweeps.workers.signals import Signals
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ from transformers import (
 )
 
 from sweeps.records.checkpoints import weight_files, weights_sha256
-from sweeps.workers import host_memory, worker_loop
+from sweeps.workers import host_memory
+from sweeps.workers.failures.raised_errors import storage_failed
 from sweeps.workers.host_memory import alone_on_host, free_memory
 from sweeps.workers.saving import host_copies
 from sweeps.workers.saving.host_copies import HostCopies, Unwritten
@@ -349,7 +350,7 @@ def test_a_disk_that_is_full_when_the_files_are_written_counts_as_one(
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         failed.append(raised.value)
     assert len(failed) >= 2
-    assert all(map(worker_loop._storage_failed, failed))
+    assert all(map(storage_failed, failed))
 
 
 class ReadsWhatItSaved(Trainer):

@@ -19,7 +19,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.report import Report
 from sweeps.workers.evaluation.reported_numbers import numbers_of
 from sweeps.workers.job import Reply
-from sweeps.workers.watch import Signals
+from sweeps.workers.signals import Signals
 from tests.workers.own_trainers import PARAMS, builder, hits, rows, space_of
 from tests.workers.test_smoke_run import run_smoke
 from tests.workers.test_training import GO, numbers, run_job, stop_at

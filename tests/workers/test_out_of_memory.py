@@ -11,11 +11,12 @@ from transformers import Trainer
 
 from sweeps.records.folder import SweepFolder
 from sweeps.space.arguments import Devices
-from sweeps.workers import worker_loop
 from sweeps.workers.failures.out_of_memory import advice, exhausted_memory
+from sweeps.workers.failures.raised_errors import in_one_line
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.link import Link
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 from tests.workers.own_trainers import PARAMS, builder, space_of
 
 WHAT = "weights, gradients and Adam's moments"
@@ -85,14 +86,16 @@ def test_the_message_of_the_attempt_ends_with_the_advice(tmp_path: Path) -> None
             Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None),
             devices=Devices(workers=1, gpu=False, bf16=False),
             folder=SweepFolder(tmp_path),
-            send=lambda _: None,
-            ask=lambda _: Reply("continue", save_best=False, save_state=False),
-            announce=lambda _: None,
+            link=Link(
+                report=lambda _: None,
+                answer=lambda _: Reply("continue", save_best=False, save_state=False),
+                announce=lambda _: None,
+                name_step=lambda _: None,
+            ),
             signals=Signals(),
-            name_step=lambda _: None,
             fits=lambda: True,
         )
-    assert worker_loop._in_one_line(raised.value, tmp_path, tmp_path) == (
+    assert in_one_line(raised.value, tmp_path, tmp_path) == (
         f"OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB; {WHAT} take 0 kB on"
         " each worker; activations use less memory with gradient_checkpointing=True or"
         " max_rows_per_device=4, with the same total_train_batch_size"

@@ -21,9 +21,10 @@ from sweeps.workers.isolation import own_modules
 from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.isolation.patches import Patched
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.link import Link
 from sweeps.workers.pickled_space import import_libraries, opened, pickled
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 
 SPACE = """
 from __future__ import annotations
@@ -228,11 +229,13 @@ def jobs(
             Job(trial="t001", attempt=1, params={"learning_rate": 0.05}, seed=1, checkpoint=None),
             devices=Devices(workers=1, gpu=False, bf16=False),
             folder=SweepFolder(folder),
-            send=reports.append,
-            ask=lambda _: Reply("continue", save_best=True, save_state=False),
-            announce=lambda _: None,
+            link=Link(
+                report=reports.append,
+                answer=lambda _: Reply("continue", save_best=True, save_state=False),
+                announce=lambda _: None,
+                name_step=lambda _: None,
+            ),
             signals=Signals(),
-            name_step=lambda _: None,
             fits=lambda: isolated.fits(code),
         )
         numbers = [(each.step, each.metrics["eval_loss"], each.log_entries) for each in reports]

@@ -35,9 +35,10 @@ from sweeps.workers.isolation.libraries import Libraries
 from sweeps.workers.isolation.patches import NONE, Patched, Patches, PatchRule
 from sweeps.workers.isolation.switches import Switches
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.link import Link
 from sweeps.workers.processes import process_server
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 
 ROWS = [{"x": [float(i % 3), 1.0], "labels": float(i % 2)} for i in range(16)]
 
@@ -106,11 +107,13 @@ def run(
         Job(trial="t001", attempt=1, params={"learning_rate": 0.05}, seed=1, checkpoint=None),
         devices=Devices(workers=1, gpu=False, bf16=False),
         folder=SweepFolder(folder),
-        send=done.reports.append,
-        ask=lambda _: Reply("continue", save_best=False, save_state=False),
-        announce=lambda _: None,
+        link=Link(
+            report=done.reports.append,
+            answer=lambda _: Reply("continue", save_best=False, save_state=False),
+            announce=lambda _: None,
+            name_step=lambda _: None,
+        ),
         signals=done.signals,
-        name_step=lambda _: None,
         fits=lambda: isolated.fits(folder),
     )
     done.patched = isolated.end_job()

@@ -18,8 +18,9 @@ from sweeps.report import Report
 from sweeps.space.arguments import Devices
 from sweeps.space.loading import load_space
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.link import Link
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 from tests.conftest import SPACES
 
 SFT = str(SPACES / "sft.py")
@@ -70,11 +71,13 @@ def test_a_trial_of_sft_trainer_reports_at_its_evaluations(tmp_path: Path):
         Job(trial="t001", attempt=1, params=space.first_params[0], seed=0, checkpoint=None),
         devices=Devices(workers=1, gpu=False, bf16=False),
         folder=SweepFolder(tmp_path),
-        send=reports.append,
-        ask=lambda _: Reply("continue", save_best=False, save_state=False),
-        announce=lambda _: None,
+        link=Link(
+            report=reports.append,
+            answer=lambda _: Reply("continue", save_best=False, save_state=False),
+            announce=lambda _: None,
+            name_step=lambda _: None,
+        ),
         signals=Signals(),
-        name_step=lambda _: None,
         fits=lambda: True,
     )
     assert [(report.number, report.progress) for report in reports] == [(1, 0.5), (2, 1.0)]

@@ -29,10 +29,9 @@ from sweeps.records.checkpoints import is_whole
 from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import fetch_checkpoint
 from sweeps.space.arguments import Devices
-from sweeps.workers import gate
 from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import Reply
-from sweeps.workers.saving import complete_snapshot, host_copies
+from sweeps.workers.saving import complete_snapshot, host_copies, trial_saves
 from sweeps.workers.saving.sharded_states import RankThreads, part_files
 from tests.s3_server import s3_server
 
@@ -167,7 +166,7 @@ def work(run: Run, isolated: Isolated, devices: Devices, folder: SweepFolder) ->
 
         RankThreads.agree = noted
     if run.fault == "all is saved on rank 0":
-        gate.saves_parts = lambda *_: False
+        trial_saves.saves_parts = lambda *_: False
     if rank == 1 and run.fault == "rank 1 has no memory to spare":
         host_copies.HostCopies.__init__.__defaults__ = (lambda: 0,)
 

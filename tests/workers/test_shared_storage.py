@@ -140,6 +140,6 @@ def test_a_group_that_does_not_see_the_folder_ends_the_sweep_before_it_takes_a_j
     assert str(fault) == refusal(folder.path.parent)
     assert not folder.path.exists()
     assert groups.close(10.0)
-    ray.get(exchange.drain.remote())
+    ray.get(exchange.end_events.remote())
     assert ray.get(exchange.events.remote()) is None, "t001 has begun"
     ray.kill(exchange)

@@ -22,9 +22,10 @@ from sweeps.records.remote import of
 from sweeps.space.loading import load_space
 from sweeps.workers.isolation import isolated
 from sweeps.workers.job import SMOKE, Job, Reply
+from sweeps.workers.link import Link
 from sweeps.workers.pace import TIMED
+from sweeps.workers.signals import Signals
 from sweeps.workers.smoke_run import smoke
-from sweeps.workers.watch import Signals
 from tests.conftest import SPACES
 from tests.s3_server import s3_server
 from tests.workers.test_training import (
@@ -103,9 +104,13 @@ def run_smoke(
         Job(trial=SMOKE, attempt=1, params=params or {}, seed=0, checkpoint=None),
         devices=CPU,
         folder=folder,
-        tell=measured.append,
+        link=Link(
+            report=pytest.fail,
+            answer=pytest.fail,
+            announce=measured.append,
+            name_step=lambda _: None,
+        ),
         signals=Signals(),
-        name_step=lambda _: None,
     )
     (one,) = measured
     return one

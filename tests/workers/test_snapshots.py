@@ -19,7 +19,7 @@ from sweeps.records.folder import SweepFolder
 from sweeps.workers.saving.complete_snapshot import complete_snapshot
 from sweeps.workers.saving.host_copies import HostCopies, Unwritten
 from sweeps.workers.saving.snapshots import Snapshot, Snapshots
-from sweeps.workers.watch import Signals
+from sweeps.workers.signals import Signals
 
 PATIENCE_S = 30.0
 """Longest wait for what must come."""

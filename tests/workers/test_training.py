@@ -1,10 +1,8 @@
 """One job in this process, on the shipped tiny model: the gate, isolation, resume."""
 
-import errno
 import json
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -30,11 +28,13 @@ from sweeps.report import Report
 from sweeps.space.arguments import Devices, trial_seed
 from sweeps.space.loading import load_space
 from sweeps.workers import worker_loop
+from sweeps.workers.failures.raised_errors import storage_failed
 from sweeps.workers.isolation import isolated
 from sweeps.workers.job import Job, Reply
+from sweeps.workers.link import Link
 from sweeps.workers.saving.host_copies import HostCopies, Unwritten
+from sweeps.workers.signals import Signals
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 from tests.s3_server import s3_server
 from tests.workers import own_trainers
 
@@ -100,11 +100,8 @@ def run_job(
         ),
         devices=CPU,
         folder=folder if isinstance(folder, SweepFolder) else SweepFolder(folder),
-        send=reports.append,
-        ask=answer,
-        announce=announce,
+        link=Link(report=reports.append, answer=answer, announce=announce, name_step=name_step),
         signals=signals,
-        name_step=name_step,
         fits=fits,
     )
     return reports, saved
@@ -373,7 +370,7 @@ def test_a_trial_whose_model_the_store_refuses_ends_with_what_the_store_said(
     best = Reply("continue", save_best=True, save_state=False)
     with pytest.raises(remote.StorageFailed, match="here") as raised:
         run_job(space, B, refuses, lambda n: best if n == 1 else GO)
-    assert worker_loop._storage_failed(raised.value)
+    assert storage_failed(raised.value)
 
 
 def test_a_trial_that_pauses_saves_its_state_and_goes_on_bit_for_bit_as_if_unbroken(
@@ -670,15 +667,3 @@ def test_a_trial_that_builds_no_trainer_says_what_it_got(space: SearchSpace, tmp
     wrong = replace(space, build_trainer=build)
     with pytest.raises(Exception, match=r"^build_trainer \(build\) returned str, not a transf"):
         run_job(wrong, A, tmp_path)
-
-
-def test_a_file_that_is_too_large_is_the_fault_of_the_trial_that_lowered_the_limit():
-    """Otherwise of the storage, which ends the sweep until somebody has freed room."""
-    too_large = OSError(errno.EFBIG, "File too large")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    assert worker_loop._storage_failed(too_large)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**40, before[1]))
-    try:
-        assert not worker_loop._storage_failed(too_large)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)

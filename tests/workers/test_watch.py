@@ -18,7 +18,8 @@ from pathlib import Path
 from sweeps.records.folder import SweepFolder
 from sweeps.workers import watch as module
 from sweeps.workers.exchange import Exchange
-from sweeps.workers.job import Definition, Job, Member
+from sweeps.workers.job import Definition, Job
+from sweeps.workers.messages import Member
 
 loop = asyncio.new_event_loop()
 threading.Thread(target=loop.run_forever, daemon=True).start()
@@ -263,7 +264,7 @@ for watch in watches:
     watch.start()
 job = get(exchange.next_job.remote(1, 0))
 with watches[0].over(job) as first, watches[1].over(job) as second:
-    get(exchange.nodes_drain.remote(["node1"]))
+    get(exchange.drain_nodes.remote(["node1"]))
     wait_for(lambda: first.name_a_step)
     print(second.name_a_step)
     get(exchange.save_at.remote(1, 7))
@@ -280,7 +281,7 @@ def test_all_ranks_know_the_step_to_save_at_when_rank_0_has_named_it(tmp_path: P
 
 EARLY = """
 job = get(exchange.next_job.remote(1, 0))
-get(exchange.nodes_drain.remote(["node1"]))
+get(exchange.drain_nodes.remote(["node1"]))
 watches[0].start()
 wait_for(lambda: watches[0].signals.name_a_step)
 with watches[0].over(job) as signals:

@@ -17,10 +17,25 @@ from sweeps.records.folder import SweepFolder
 from sweeps.space.arguments import Devices
 from sweeps.space.loading import LoadedSpace
 from sweeps.workers import worker_loop
-from sweeps.workers.job import Definition, Job, JobError
+from sweeps.workers.failures.raised_errors import in_one_line
+from sweeps.workers.job import Definition, Job
+from sweeps.workers.messages import JobError
 from sweeps.workers.pickled_space import pickled
-from sweeps.workers.watch import Signals
+from sweeps.workers.signals import Signals
 from tests.workers.own_trainers import PARAMS, builder, space_of
+
+
+def worker(exchange: Any, definition: Any, code: Path, isolated: Any) -> worker_loop._Worker:
+    """Rank 0 of group 1."""
+    return worker_loop._Worker(
+        exchange=exchange,
+        group=1,
+        rank=0,
+        definition=definition,
+        code=code,
+        devices=Devices(workers=1, gpu=False, bf16=False),
+        isolated=isolated,
+    )
 
 
 class Exits(TrainerCallback):
@@ -51,9 +66,8 @@ def test_a_process_that_the_users_code_ends_is_an_error_of_the_job_with_its_line
     )
     isolated: Any = SimpleNamespace(begin_job=lambda: None, fits=lambda _: True)
     job = Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None)
-    devices = Devices(workers=1, gpu=False, bf16=False)
     with pytest.raises(SweepError, match="ends the process"):
-        worker_loop._run(exchange, 1, 0, definition, tmp_path, devices, job, Signals(), isolated)
+        worker(exchange, definition, tmp_path, isolated).run(job, Signals())
     (error,) = told
     lines = Path(__file__).read_text().splitlines()
     line = next(number for number, text in enumerate(lines, 1) if "# HERE" in text)
@@ -102,11 +116,10 @@ def test_code_that_cannot_be_imported_a_second_time_gets_another_process(
     definition: Any = SimpleNamespace(space=b"", started_in=tmp_path)
     isolated: Any = SimpleNamespace(begin_job=lambda: None, is_fresh=fresh)
     job = Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None)
-    devices = Devices(workers=1, gpu=False, bf16=False)
     signals = Signals()
 
     def run() -> None:
-        worker_loop._run(exchange, 1, 0, definition, tmp_path, devices, job, signals, isolated)
+        worker(exchange, definition, tmp_path, isolated).run(job, signals)
 
     if fresh:
         with pytest.raises(SweepError, match="already registered"):
@@ -141,9 +154,8 @@ def test_all_ranks_leave_a_job_if_one_of_them_cannot_import_the_code_again(
     isolated: Any = SimpleNamespace(begin_job=lambda: None, is_fresh=False)
     exchange: Any = SimpleNamespace()
     job = Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None)
-    devices = Devices(workers=2, gpu=False, bf16=False)
     signals = Signals()
-    worker_loop._run(exchange, 1, 0, definition, tmp_path, devices, job, signals, isolated)
+    worker(exchange, definition, tmp_path, isolated).run(job, signals)
     assert (signals.left_by, said) == ("misplaced", [imported])
 
 
@@ -162,20 +174,9 @@ def test_a_job_stands_where_the_sweep_was_started_or_says_where_it_stands(
     with pytest.raises(FileNotFoundError) as raised:
         Path("labels.csv").read_text()
     blind = "" if seen else f", because this node cannot see {started_in}, where the sweep was"
-    said = worker_loop._in_one_line(raised.value, folder.code, started_in)
+    said = in_one_line(raised.value, folder.code, started_in)
     assert said.startswith(
         "FileNotFoundError: [Errno 2] No such file or directory: 'labels.csv'; looked in"
         f" {stands} on {socket.gethostname()}{blind}"
     )
     assert said.endswith("; use its path in a folder that all nodes share")
-
-
-def test_a_file_that_the_copy_of_the_code_lacks_is_said_with_what_to_write(tmp_path: Path):
-    with pytest.raises(FileNotFoundError) as raised:
-        (tmp_path / "code" / "weights.bin").read_bytes()
-    said = worker_loop._in_one_line(raised.value, tmp_path / "code", tmp_path)
-    assert said.endswith(
-        f"'{tmp_path}/code/weights.bin'; {tmp_path}/code is the sweep's copy of the space's folder:"
-        " list this file in the `files` of the space, or use its path in a folder that all nodes"
-        " share"
-    )

@@ -24,10 +24,11 @@ from sweeps.space.arguments import Devices
 from sweeps.space.code_copy import copy_code
 from sweeps.workers.isolation.isolated import Isolated
 from sweeps.workers.job import SMOKE, Job, Reply
+from sweeps.workers.link import Link
 from sweeps.workers.pickled_space import import_libraries, opened, pickled
+from sweeps.workers.signals import Signals
 from sweeps.workers.smoke_run import smoke
 from sweeps.workers.training import train
-from sweeps.workers.watch import Signals
 from tests.workers.test_training import numbers
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -75,11 +76,13 @@ def test_a_script_runs_with_one_function_around_it(
             wanted,
             devices=devices,
             folder=folder,
-            send=reports.append,
-            ask=lambda n: Reply("continue", save_best=n == 2, save_state=n == 1),
-            announce=saved.append,
+            link=Link(
+                report=reports.append,
+                answer=lambda n: Reply("continue", save_best=n == 2, save_state=n == 1),
+                announce=saved.append,
+                name_step=lambda _: None,
+            ),
             signals=Signals(),
-            name_step=lambda _: None,
             fits=lambda: worker.fits(code),
         )
         assert worker.end_job().names == (), "nothing that the next trial would find"
@@ -92,9 +95,13 @@ def test_a_script_runs_with_one_function_around_it(
         job(SMOKE, first),
         devices=devices,
         folder=folder,
-        tell=measured.append,
+        link=Link(
+            report=pytest.fail,
+            answer=pytest.fail,
+            announce=measured.append,
+            name_step=lambda _: None,
+        ),
         signals=Signals(),
-        name_step=lambda _: None,
     )
     assert worker.end_job().names == ()
     assert request.space.metric in measured[0].metrics

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeps.records.events import AttemptOutcome, Phase
-from sweeps.workers.job import JobError, LeftBy, Member, Memory
+from sweeps.workers.messages import JobError, LeftBy, Member, Memory
 
 _KILLED_BY_RAY = ("running low on memory", "OutOfMemoryError")
 """Parts of the messages of Ray's memory monitor (2.60)."""

@@ -9,7 +9,7 @@ import torch
 from transformers import Trainer
 
 from sweeps.amounts import size
-from sweeps.workers.job import Memory
+from sweeps.workers.messages import Memory
 
 _OF_DEVICE = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _OF_HOST = "can't allocate memory"

@@ -18,7 +18,7 @@ from sweeps.records.object_storage import upload_checkpoint, upload_own_file
 from sweeps.workers.saving.host_copies import HostCopies
 from sweeps.workers.saving.sharded_states import own_errors, part_files
 from sweeps.workers.saving.snapshots import Snapshot
-from sweeps.workers.watch import Signals
+from sweeps.workers.signals import Signals
 
 
 def complete_snapshot(

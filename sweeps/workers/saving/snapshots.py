@@ -22,7 +22,7 @@ from typing import Self
 
 from sweeps.records.events import CheckpointKind
 from sweeps.workers.saving.host_copies import Unwritten
-from sweeps.workers.watch import Signals
+from sweeps.workers.signals import Signals
 
 logger = logging.getLogger("sweeps")
 

@@ -1,0 +1,102 @@
+"""Describes the error that a rank has raised: its text in one line, and what kind of error it is.
+
+Runs in a worker. It must not know what follows from an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import resource
+import socket
+from pathlib import Path
+
+from sweeps.errors import UserError
+from sweeps.records.events import Phase
+from sweeps.records.remote import StorageFailed
+from sweeps.secrets import redact
+from sweeps.space.user_code import ended_process
+from sweeps.workers.failures.left_behind import left_behind
+from sweeps.workers.failures.lost_peers import lost_peer
+from sweeps.workers.failures.out_of_memory import exhausted_memory
+from sweeps.workers.job import Definition
+from sweeps.workers.messages import JobError
+
+_NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
+_CANNOT_WRITE = (
+    *("(os error 28)", "(os error 27)", "(os error 122)"),
+    *("PytorchStreamWriter failed", "iostream error"),
+)
+"""Messages of safetensors and torch.save when a write fails (0.7, 2.13)."""
+_FILE_SIZE = resource.getrlimit(resource.RLIMIT_FSIZE)
+"""The limit on the size of a file in bytes, before any job."""
+
+
+def describe(
+    error: BaseException,
+    traceback: str,
+    *,
+    rank: int,
+    phase: Phase,
+    definition: Definition,
+    code: Path,
+) -> JobError:
+    """Return what the exchange is told about an error.
+
+    Args:
+        error: The error.
+        traceback: Its traceback, without secrets.
+        rank: The rank that raised it.
+        phase: What the trial was doing.
+        definition: The sweep's definition.
+        code: The sweep's copy of the space's folder.
+    """
+    where = left_behind(error, code, definition.space)
+    return JobError(
+        rank=rank,
+        message=redact(in_one_line(error, code, definition.started_in) + where),
+        traceback=traceback,
+        out_of_memory=exhausted_memory(error),
+        storage=storage_failed(error),
+        phase=phase,
+        fixable=isinstance(error, UserError),
+        connection=lost_peer(error),
+    )
+
+
+def _missing(name: str, code: Path, started_in: Path) -> str:
+    """Return where a missing file was looked up, and what to do."""
+    if Path(name).is_relative_to(code):
+        return (
+            f"; {code} is the sweep's copy of the space's folder: list this file in the `files` of"
+            " the space, or use its path in a folder that all nodes share"
+        )
+    if Path(name).is_absolute():
+        return ""
+    where = f"; looked in {Path.cwd()} on {socket.gethostname()}"
+    if Path.cwd() != started_in:
+        where += f", because this node cannot see {started_in}, where the sweep was started"
+    return f"{where}; use its path in a folder that all nodes share"
+
+
+def in_one_line(error: BaseException, code: Path, started_in: Path) -> str:
+    """Return the type and text of an error, or only the text if it says what to do."""
+    if isinstance(error, SystemExit):  # lacks the line of the user's code
+        error = ended_process(error)
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    text = text.strip().split("\n")[0]
+    if exhausted_memory(error):
+        text = "; ".join([text.rstrip("."), *getattr(error, "__notes__", ())])
+    if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+        text += _missing(error.filename, code, started_in)
+    return text
+
+
+def storage_failed(error: BaseException) -> bool:
+    """Tell whether a disk or quota was full, or the storage was unavailable."""
+    if resource.getrlimit(resource.RLIMIT_FSIZE) != _FILE_SIZE:
+        return False  # the job itself has set a limit
+    return (
+        isinstance(error, StorageFailed)
+        or (isinstance(error, OSError) and error.errno in _NO_STORAGE)
+        or any(words in str(error) for words in _CANNOT_WRITE)
+    )

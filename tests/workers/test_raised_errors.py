@@ -1,0 +1,34 @@
+"""What a worker says of the error that a job raised."""
+
+from __future__ import annotations
+
+import errno
+import resource
+from pathlib import Path
+
+import pytest
+
+from sweeps.workers.failures.raised_errors import in_one_line, storage_failed
+
+
+def test_a_file_that_the_copy_of_the_code_lacks_is_said_with_what_to_write(tmp_path: Path):
+    with pytest.raises(FileNotFoundError) as raised:
+        (tmp_path / "code" / "weights.bin").read_bytes()
+    said = in_one_line(raised.value, tmp_path / "code", tmp_path)
+    assert said.endswith(
+        f"'{tmp_path}/code/weights.bin'; {tmp_path}/code is the sweep's copy of the space's folder:"
+        " list this file in the `files` of the space, or use its path in a folder that all nodes"
+        " share"
+    )
+
+
+def test_a_file_that_is_too_large_is_the_fault_of_the_trial_that_lowered_the_limit():
+    """Otherwise of the storage, which ends the sweep until somebody has freed room."""
+    too_large = OSError(errno.EFBIG, "File too large")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert storage_failed(too_large)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**40, before[1]))
+    try:
+        assert not storage_failed(too_large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
