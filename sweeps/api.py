@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.answer.page.write_page import write_comparison, write_report
-from sweeps.answer.results import read_results
+from sweeps.answer.results import Results, read_results
 from sweeps.config import SweepConfig
 from sweeps.declared_types import checked
 from sweeps.driver.caller import as_found
@@ -51,9 +51,12 @@ class Sweep:
 
     def results(self) -> dict[str, Any]:
         """Return the results so far, as `results --json` prints them."""
+        return self._read().in_json()
+
+    def _read(self) -> Results:
         with environment(self._credentials):
             refresh(self.folder)
-        return read_results(self.folder).in_json()
+        return read_results(self.folder)
 
     def to_pandas(self) -> DataFrame:
         """Return the trials as a table, best first, indexed by trial id.
@@ -73,11 +76,9 @@ class Sweep:
         from sweeps.cli.summary import answer_lines
         from sweeps.cli.tables import noise_lines, results_table
 
-        found = self.results()
-        lines = [
-            *noise_lines(found, SHOWN),
-            *answer_lines(read_results(self.folder).answer),
-        ]
+        read = self._read()
+        found = read.in_json()
+        lines = [*noise_lines(found, SHOWN), *answer_lines(read.answer)]
         return html_table(results_table(found, SHOWN)) + preformatted("\n".join(lines))
 
     @property
@@ -157,9 +158,7 @@ class Sweep:
         Raises:
             UserError: The file cannot be written.
         """
-        with environment(self._credentials):
-            refresh(self.folder)
-        return write_report(read_results(self.folder), Path(out) if out is not None else None)
+        return write_report(self._read(), Path(out) if out is not None else None)
 
 
 @checked

@@ -14,6 +14,9 @@ from typing import Literal
 
 Mode = Literal["max", "min"]
 
+DIGITS = 9
+"""Significant digits of a value that count; they tell any two 32-bit floats apart."""
+
 ERRORS = {
     *("loss", "losses", "perplexity", "ppl", "nll", "bits", "bpb", "bpc", "crps", "brier", "ece"),
     *("error", "errors", "err", "wer", "cer", "ter", "mer", "eer", "der", "distance", "fid", "kid"),
@@ -28,6 +31,10 @@ SCORES = {
     *("spearmanr", "kendall", "r2", "psnr", "ssim"),
 }
 """Words in the names of metrics of which more is better."""
+
+
+SLACK = 1e-9
+"""Tolerance for rounding errors in progress: 0.1 * 3 is slightly more than 0.3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +79,10 @@ class Report:
     """Which of these rows the model got right, if the judged metric is the fraction of right rows:
     a checksum of the labels, a colon, and one bit per row in hexadecimal (10,000 rows: 2.5 kB).
     None if unknown."""
+    classes_differ: bool = False
+    """Whether the judged metric has the name of a share of right rows, but the classes that the
+    evaluation returned give another share, so that it is none. If they are not known, this is
+    False, and `right_rows` is None."""
     majority: float | None = None
     """Share of these rows that have the most frequent label, which is the score of a model that
     always predicts this label. None if `right_rows` is None."""
@@ -173,10 +184,33 @@ def usual_mode(metric: str) -> Mode | None:
     return None
 
 
+def reached(progress: float, point: float) -> bool:
+    """Tell whether a trial that is this far has reached a point, both as shares of the trial."""
+    return progress + SLACK >= point
+
+
+def rounded(value: float) -> float:
+    """Return a value, or a mean of values, in the `DIGITS` that count.
+
+    Two values are equal if these digits are: the last bits of a mean depend on how its values
+    happen to be rounded, so the means of (0.7, 0.7, 0.7) and (1.0, 0.4, 0.7) differ in them.
+    """
+    return float(f"{value:.{DIGITS}g}")
+
+
+def difference(value: float, other: float) -> float:
+    """Return `value` - `other` in the digits that count: 0 if they are equal up to rounding."""
+    return rounded(rounded(value) - rounded(other))
+
+
 def better(value: float, than: float | None, mode: Mode) -> bool:
-    """Tell whether `value` is strictly better than `than`; a non-finite value is never better."""
+    """Tell whether `value` is better than `than`, beyond rounding.
+
+    A non-finite value is never better.
+    """
     if not math.isfinite(value):
         return False
     if than is None or not math.isfinite(than):
         return True
-    return value > than if mode == "max" else value < than
+    ahead = difference(value, than)
+    return ahead > 0 if mode == "max" else ahead < 0

@@ -11,6 +11,7 @@ from ray import tune
 
 import sweeps
 from sweeps import Changes, SearchSpace, SweepConfig
+from sweeps.answer.results import Results, read_results
 from sweeps.api import Sweep
 from sweeps.cli import export_command
 from sweeps.errors import UserError
@@ -38,6 +39,21 @@ def test_a_sweep_without_trials_is_a_table_without_rows(tmp_path: Path):
     written(tmp_path)
     table = sweeps.load(SWEEP, tmp_path).to_pandas()
     assert (len(table), table.index.name) == (0, "trial")
+
+
+def test_a_notebook_shows_a_table_and_an_answer_of_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    written(tmp_path)
+    reads = list[str]()
+
+    def read(folder: SweepFolder) -> Results:
+        reads.append(folder.id)
+        return read_results(folder)
+
+    monkeypatch.setattr("sweeps.api.read_results", read)
+    assert SWEEP in sweeps.load(SWEEP, tmp_path)._repr_html_()
+    assert reads == [SWEEP]
 
 
 @pytest.fixture

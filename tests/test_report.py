@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
 from typing import Any
 
+import numpy as np
 import pytest
 
-from sweeps.report import LogEntry, Mode, Report, better, usual_mode
+from sweeps.report import LogEntry, Mode, Report, better, difference, reached, rounded, usual_mode
 
 NAN, INF = math.nan, math.inf
 
@@ -51,6 +53,24 @@ def test_a_value_is_better_if_it_is_finite_and_strictly_ahead(
     value: float, than: float | None, mode: Mode, wins: bool
 ):
     assert better(value, than, mode) is wins
+
+
+def test_values_that_differ_only_in_their_last_bits_are_equal():
+    low, high = statistics.fmean((0.7, 0.7, 0.7)), statistics.fmean((1.0, 0.4, 0.7))
+    assert low != high
+    assert rounded(low) == rounded(high) == 0.7
+    assert difference(high, low) == 0
+    assert not better(high, low, "max")
+    assert not better(low, high, "min")
+    assert difference(0.8, 0.78) == difference(0.82, 0.8) == 0.02
+    small = float(np.float32(0.7))
+    assert better(float(np.nextafter(np.float32(small), np.float32(1))), small, "max")
+
+
+def test_a_trial_has_reached_a_point_even_if_a_rounding_error_says_it_is_just_before():
+    assert 3 / 10 < 0.1 * 3
+    assert reached(3 / 10, 0.1 * 3)
+    assert not reached(2999 / 10_000, 0.3)
 
 
 def test_progress_is_the_share_of_planned_steps():

@@ -14,58 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.answer.confirmation import ROUNDING, Confirmed, find_confirmed
+from sweeps.answer.confirmation import Confirmed, find_confirmed
 from sweeps.answer.gain import Baseline, Compared, find_baseline, find_compared
 from sweeps.answer.row_noise import Comparison, compare, lead_by_noise, over_seeds_and_rows
-from sweeps.answer.seed_statistics import LEVEL, holm, paired_t, t_quantile, z_test
-from sweeps.records.events import CheckpointSaved
+from sweeps.answer.seed_statistics import LEVEL, holm, paired_t, z_test
+from sweeps.answer.standing import Standing, error_over_rows, standing
 from sweeps.records.history import History, SweepStatus
 from sweeps.records.params_set import ParamsSet
-from sweeps.records.row_values import row_values
-from sweeps.records.trial import Trial
-from sweeps.report import Report, may_be_share_of_rows
-
-SHARES = ("accuracy", "f1", "precision", "recall")
-"""Suffixes of the names of metrics that lie between 0 and 1."""
-NORMAL = 1.96
-"""Half-width of the 95 % interval of a metric over many rows, in standard errors."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """How well a trial did, and the params set that it belongs to."""
-
-    trial: str
-    params_set: str
-    """Id of the first trial with these params; without repeats, the trial's own id."""
-    params: Mapping[str, Any]
-    value: float
-    """The trial's best value of the metric."""
-    step: int
-    """Optimizer steps done at that value."""
-    max_steps: int
-    """Optimizer steps of the complete trial."""
-    epoch: float
-    progress: float
-    """Share of the trial done at that value, in (0, 1]."""
-    mean: float
-    """What the params are judged by: the mean of their trials' best values; without repeats,
-    `value`."""
-    seeds: int
-    """Trials in the mean."""
-    repeats: int
-    """Number of trials that the params will have."""
-    checkpoint: CheckpointSaved | None
-    """Its newest complete best checkpoint, or None."""
-    error: float | None
-    """Standard error of `mean`. With repeats, it is taken over the seeds (std / sqrt(n)). Otherwise
-    it is taken over the n evaluation rows: for a share of rows, sqrt(p (1 - p) / n) after adding
-    two successes and two failures (Agresti and Coull 1998; without them, the interval of a share
-    near 0 or 1 is too narrow); for other metrics, std / sqrt(n) of their `row_values`. None if
-    neither applies."""
-    center: float
-    """The middle of its 95 % interval: `mean`; for a share of rows, the share after adding two
-    successes and two failures."""
+from sweeps.report import difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +61,16 @@ class Answer:
     """The score, on the winner's rows, of a model that always predicts their most frequent label;
     None if the metric is not the share of rows that are right."""
     tied: tuple[str, ...]
-    """Other params sets with exactly the winner's mean that may win, but were suggested later."""
+    """Other params sets that may win and whose mean is the winner's, up to rounding, but that were
+    suggested later."""
     not_told_apart: tuple[str, ...] | None
     """Other params sets, best first, that the sweep cannot tell apart from the winner: a test finds
     no difference at 5 %, adjusted by Holm's method for the number of params sets, because the
-    winner is the best of all of them. None if no test is possible."""
+    winner is the best of all of them. It was chosen on the data that it is tested on, so this
+    bounds the rate of wrong findings of a comparison, and not that of a sweep. Params that cannot
+    be tested count, too. None if nothing can be tested."""
+    why_not_tested: str | None
+    """Why nothing can be tested, although other params have a value; None otherwise."""
     row_noise: RowNoise | None
     """What the choice of rows may explain; None with repeats, or if the rows are not known."""
     trials: Mapping[str, int]
@@ -139,6 +100,7 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
     winner = standing(history, trial) if trial is not None else None
     baseline = find_baseline(history, status)
     by_rows = _compare_by_rows(history, winner)
+    close, why_not_tested = _not_told_apart(history, winner, by_rows)
     compared = None
     if trial is not None and baseline is not None:
         compared = find_compared(history, history.set_of(trial), baseline)
@@ -156,70 +118,14 @@ def find_answer(history: History, status: SweepStatus, now: float | None = None)
         gain=compared.gain(history.mode) if compared is not None else None,
         majority=_majority(history, winner),
         tied=_tied(history, winner),
-        not_told_apart=_not_told_apart(history, winner, by_rows),
+        not_told_apart=close,
+        why_not_tested=why_not_tested,
         row_noise=_row_noise(history, winner, by_rows),
         trials={**by_end, "not_ended": len(history.trials) - sum(by_end.values())},
         failures=dict(Counter(t.failure for t in history.trials.values() if t.failure)),
         device_s=history.device_s_by(until) if until is not None else 0.0,
         confirmation=find_confirmed(history),
     )
-
-
-def standing(history: History, trial: Trial) -> Standing | None:
-    """Return how well a trial did; None if it has no value yet."""
-    best, own = history.best(trial), history.set_of(trial)
-    if best is None:
-        return None
-    assert own.mean is not None, "the trial has a value"
-    if own.repeats > 1:
-        center, error = own.mean, own.error
-    else:
-        center, error = _over_rows(best, history.metric)
-    return Standing(
-        trial=trial.id,
-        params_set=own.id,
-        params=trial.params,
-        value=best.metrics[history.metric],
-        step=best.step,
-        max_steps=best.max_steps,
-        epoch=best.epoch,
-        progress=best.progress,
-        mean=own.mean,
-        seeds=len(own.values),
-        repeats=own.repeats,
-        checkpoint=trial.checkpoints.get("best"),
-        error=error,
-        center=center,
-    )
-
-
-def interval(own: Standing, metric: str) -> tuple[float, float] | None:
-    """Return the 95 % interval of a mean; None if its error is not known."""
-    if own.error is None:
-        return None
-    if own.repeats > 1:
-        half = t_quantile(own.seeds - 1) * own.error
-        return own.mean - half, own.mean + half
-    low, high = own.center - NORMAL * own.error, own.center + NORMAL * own.error
-    is_share = metric.endswith(SHARES) and 0 <= own.mean <= 1  # not in percent
-    return (max(0.0, low), min(1.0, high)) if is_share else (low, high)
-
-
-def _over_rows(report: Report, metric: str) -> tuple[float, float | None]:
-    """Return the middle of a metric's interval and its standard error over the evaluation rows.
-
-    The error is None if it is not known.
-    """
-    share, rows = report.metrics[metric], report.eval_rows
-    # Tokens are not independent, so a share of tokens does not count as a share of rows.
-    of_rows = may_be_share_of_rows(metric) and report.labels_per_row in (None, 1)
-    if of_rows and rows and 0 <= share <= 1:  # not in percent
-        center = (share * rows + 2) / (rows + 4)
-        return center, math.sqrt(center * (1 - center) / (rows + 4))
-    values = row_values(report)
-    if values is None or len(values) < 2:
-        return share, None
-    return share, float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def _majority(history: History, winner: Standing | None) -> float | None:
@@ -239,7 +145,8 @@ def _tied(history: History, winner: Standing | None) -> tuple[str, ...]:
     return tuple(
         one.id
         for one in sets[sets.index(own) + 1 :]
-        if one.mean == own.mean
+        if one.mean is not None
+        and difference(one.mean, winner.mean) == 0
         and (one.complete, one.lacks_seeds) == standing
         and history.may_win(one)
     )
@@ -264,10 +171,14 @@ def _compare_by_rows(history: History, winner: Standing | None) -> Mapping[str, 
 
 def _not_told_apart(
     history: History, winner: Standing | None, by_rows: Mapping[str, Comparison]
-) -> tuple[str, ...] | None:
-    """Return the params sets that may equal the winner's, except those whose trials all failed."""
+) -> tuple[tuple[str, ...] | None, str | None]:
+    """Return the params sets that may equal the winner's, except those whose trials all failed.
+
+    Returns:
+        These and None; or None and why nothing can be tested.
+    """
     if winner is None:
-        return None
+        return None, None
     own = history.set_of(history.trials[winner.trial])
     others = [
         other
@@ -277,13 +188,24 @@ def _not_told_apart(
         and any(trial.status != "failed" for trial in other.trials)
     ]
     p_values = [_p_value(own, other, history, by_rows) for other in others]
-    tested = [(one, p) for one, p in zip(others, p_values, strict=True) if p is not None]
-    if not tested:
-        return None
-    adjusted = holm([p for _, p in tested])
-    close = [one for (one, _), p in zip(tested, adjusted, strict=True) if p > 1 - LEVEL]
+    if not others:
+        return None, None
+    if all(p is None for p in p_values):
+        return None, _why_not_tested(history, winner)
+    adjusted = iter(holm([p for p in p_values if p is not None]))
+    close = [
+        one
+        for one, p in zip(others, p_values, strict=True)
+        if p is None or next(adjusted) > 1 - LEVEL
+    ]
     close.sort(key=lambda one: one.mean or 0.0, reverse=history.mode == "max")
-    return tuple(one.id for one in close)
+    return tuple(one.id for one in close), None
+
+
+def _why_not_tested(history: History, winner: Standing) -> str:
+    if history.repeats > 1:
+        return "no other params have two seeds in common with it"
+    return winner.why_no_error or f"nothing is known of what each row adds to {history.metric}"
 
 
 def _p_value(
@@ -301,10 +223,10 @@ def _p_value(
     one, another = history.best(own.trials[0]), history.best(other.trials[0])
     assert one is not None, "it has won"
     assert another is not None, "it has a value"
-    (_, error), (_, of_other) = (_over_rows(each, history.metric) for each in (one, another))
-    if error is None or of_other is None or error + of_other == 0:
+    error, of_other = (error_over_rows(each, history.metric).error for each in (one, another))
+    if error is None or of_other is None:
         return None
-    gap = one.metrics[history.metric] - another.metrics[history.metric]
+    gap = difference(one.metrics[history.metric], another.metrics[history.metric])
     return z_test(gap / math.hypot(error, of_other))
 
 
@@ -319,18 +241,19 @@ def _p_value_over_seeds(own: ParamsSet, other: ParamsSet, history: History) -> f
     ]
     if (found := over_seeds_and_rows(pairs)) is not None:
         return found.p_value
-    gaps = [one.metrics[history.metric] - another.metrics[history.metric] for one, another in pairs]
-    alike = all(math.isclose(gap, gaps[0], rel_tol=ROUNDING) for gap in gaps)
-    if len(gaps) < 2 or (alike and any(gaps)):
-        return None  # equal gaps are common on few rows, and prove nothing about seeds
-    return paired_t(gaps)
+    metric = history.metric
+    gaps = [difference(one.metrics[metric], another.metrics[metric]) for one, another in pairs]
+    return paired_t(gaps) if len(gaps) > 1 else None
 
 
 def _row_noise(
     history: History, winner: Standing | None, by_rows: Mapping[str, Comparison]
 ) -> RowNoise | None:
-    """Return how far chance in the rows may explain the winner's lead, without repeats."""
-    if winner is None:
+    """Return how far chance in the rows may explain the winner's lead, without repeats.
+
+    None until the winner has finished: it is then one of the trials that it is compared with.
+    """
+    if winner is None or history.trials[winner.trial].status != "finished":
         return None
     others = {
         name: found

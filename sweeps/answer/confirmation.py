@@ -6,21 +6,19 @@ nor how the verdict is printed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sweeps.answer.row_noise import over_seeds_and_rows
 from sweeps.answer.seed_statistics import LEVEL, Estimate, estimate, holm, paired_t, sign_flip
+from sweeps.answer.standing import mean_over_seeds
 from sweeps.records.history import Confirmation, History
+from sweeps.report import difference, rounded
 
 Verdict = Literal["better", "not told apart", "worse"]
 FEWEST_SEEDS = 6
 """Fewer seeds give no verdict: the sign-flip test could not get below 0.05 in any case."""
-
-ROUNDING = 1e-9
-"""Relative difference of two values that are taken as equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +64,7 @@ class Comparison:
     """p-value of the exact sign-flip test, two-sided, not adjusted."""
     with_rows: tuple[float, float] | None
     """95 % interval of the difference on fresh seeds and fresh rows; None if it is not known what
-    each row adds to the metric."""
+    each row adds to the metric, or if it adds the same difference with each seed."""
     varies: bool
     """Whether the runs of one of the two have different values. If not, seeds have no effect, or
     the metric does not show it on so few rows; the number of runs then proves nothing."""
@@ -147,13 +145,12 @@ def _arm(name: str, history: History, confirmation: Confirmation) -> Arm:
     values += [None] * (len(confirmation.asked.seeds) - len(begun))
     searched = history.set_of(history.trials[name])
     search_value = searched.mean
-    confirmed = estimate([value for value in values if value is not None])
+    confirmed = mean_over_seeds([v for v in values if v is not None], history.metric)
     optimism = None
     complete = all(trial.status == "finished" for trial in searched.trials)
     if search_value is not None and confirmed is not None and complete:
-        optimism = (search_value - confirmed.mean) * (1 if history.mode == "max" else -1)
-        if math.isclose(search_value, confirmed.mean, rel_tol=ROUNDING):
-            optimism = 0.0
+        luck = difference(search_value, confirmed.mean)
+        optimism = luck if history.mode == "max" else -luck
     return Arm(
         params_set=name,
         params=history.trials[name].params,
@@ -195,7 +192,7 @@ def _comparisons(
 def _differences(arm: Arm, base: Arm, higher_is_better: bool) -> list[float]:
     """Return how much better an arm is than the baseline, for each seed that both have."""
     return [
-        value - other if higher_is_better else other - value
+        difference(value, other) if higher_is_better else difference(other, value)
         for value, other in zip(arm.values, base.values, strict=True)
         if value is not None and other is not None
     ]
@@ -214,8 +211,7 @@ def _with_rows(arm: Arm, base: Arm, runs: History) -> tuple[float, float] | None
 
 def _varies(arm: Arm) -> bool:
     """Tell whether the values of an arm differ by more than rounding does."""
-    values = [value for value in arm.values if value is not None]
-    return any(not math.isclose(value, values[0], rel_tol=ROUNDING) for value in values)
+    return len({rounded(value) for value in arm.values if value is not None}) > 1
 
 
 def _verdict(difference: Estimate | None, p_value: float) -> Verdict | None:
@@ -231,7 +227,7 @@ def _best(arms: Sequence[Arm], higher_is_better: bool) -> Arm | None:
 
     def key(arm: Arm) -> tuple[int, float]:
         assert arm.confirmed is not None, "only these compete"
-        mean = arm.confirmed.mean
+        mean = rounded(arm.confirmed.mean)
         return arm.confirmed.n, mean if higher_is_better else -mean
 
     return max((arm for arm in arms if arm.confirmed is not None), key=key, default=None)

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sweeps.report import DIGITS
+
 USUAL = 4
 """Significant digits of a metric's value."""
-MOST = 9
-"""Significant digits that tell any two 32-bit floats apart; metrics have no more."""
-
 BEST = 10
 """Values at the top of a long table that are told apart; of 1,000, some always are almost equal."""
 
@@ -20,7 +19,7 @@ BEST = 10
 def digits_to_tell_apart(values: Iterable[float | None], fewest: int = USUAL) -> int:
     """Return the significant digits with which all different values look different.
 
-    Values that are the same in `MOST` digits are taken to be the same.
+    Values that are the same in `DIGITS` digits are taken to be the same.
 
     Args:
         values: The values of one column; None for an empty cell.
@@ -31,12 +30,24 @@ def digits_to_tell_apart(values: Iterable[float | None], fewest: int = USUAL) ->
     def looks(digits: int) -> int:
         return len({f"{value:.{digits}g}" for value in known})
 
-    return next((n for n in range(fewest, MOST) if looks(n) == looks(MOST)), MOST)
+    return next((n for n in range(fewest, DIGITS) if looks(n) == looks(DIGITS)), DIGITS)
 
 
 def number(value: float | None, digits: int = USUAL) -> str:
     """Return a metric's value in significant digits; `-` for None."""
     return "-" if value is None else f"{value:.{digits}g}"
+
+
+def span(low: float, high: float, digits: int = USUAL) -> str:
+    """Return `0.8 to 0.9`, in at least so many significant digits, more if the ends need them."""
+    digits = digits_to_tell_apart((low, high), digits)
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def percent(share: float) -> str:
+    """Return a share of a trial as `50%`; only a whole one is `100%`."""
+    texts = (f"{share:.{digits}%}" for digits in range(DIGITS))
+    return next((text for text in texts if share >= 1 or float(text[:-1]) < 100), "100%")
 
 
 def short(value: Any) -> str:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sweeps.answer.answer import Standing, finite, standing
+from sweeps.answer.answer import finite
 from sweeps.answer.chosen_run import chosen_run, whole_checkpoint
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.evaluated_again import (
@@ -31,6 +31,7 @@ from sweeps.answer.loading_back import load_as_a_user, merge_adapter
 from sweeps.answer.model_card import write_card
 from sweeps.answer.own_model import ADAPTER
 from sweeps.answer.results import Results
+from sweeps.answer.standing import Standing, standing
 from sweeps.durable import follow_umask, put_in_place
 from sweeps.errors import SweepError, UserError
 from sweeps.records.checkpoints import MARKER, is_checkpoint

@@ -8,13 +8,11 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
+from sweeps.answer.digits import digits_to_tell_apart, number, percent
 from sweeps.records.history import History, SweepStatus, trial_status
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.trial import Trial, TrialStatus
-from sweeps.report import Mode, better
-
-_SLACK = 1e-9
-"""Tolerance for rounding errors in progress."""
+from sweeps.report import Mode, better, difference, reached
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,7 @@ class Compared:
 
     def gain(self, mode: Mode) -> float:
         """Return how much better the winner's is."""
-        ahead = self.winner - self.baseline
+        ahead = difference(self.winner, self.baseline)
         return ahead if mode == "max" else -ahead
 
 
@@ -92,17 +90,20 @@ def gain_in_words(
         return f"these are the first params ({winner})"
     status = baseline.status.replace("_", " ")
     if compared is None or gain is None:
-        how_far = f", {status} at {baseline.progress:.0%} of the trial" * (baseline.progress < 1)
+        at = f", {status} at {percent(baseline.progress)} of the trial"
+        how_far = at if baseline.progress < 1 else ""
         return (
-            f"no fair comparison with the first params ({first}: {baseline.mean:.4g}{how_far}) is"
-            " possible"
+            f"no fair comparison with the first params ({first}: {number(baseline.mean)}{how_far})"
+            " is possible"
         )
-    by = "no better" if gain == 0 else f"{abs(gain):.4g} {'better' if gain > 0 else 'worse'}"
+    by = "no better" if gain == 0 else f"{number(abs(gain))} {'better' if gain > 0 else 'worse'}"
+    digits = digits_to_tell_apart((compared.winner, compared.baseline))
+    ours, theirs = (number(value, digits) for value in (compared.winner, compared.baseline))
     if baseline.progress == 1:
-        return f"{by} than the first params ({first}: {baseline.mean:.4g})"
+        return f"{by} than the first params ({first}: {theirs})"
     return (
-        f"compared at {baseline.progress:.0%} of the trial, where the first params ({first},"
-        f" {status}) ended: {compared.winner:.4g} against {compared.baseline:.4g}, {by}"
+        f"compared at {percent(baseline.progress)} of the trial, where the first params ({first},"
+        f" {status}) ended: {ours} against {theirs}, {by}"
     )
 
 
@@ -115,12 +116,13 @@ def _trained(trial: Trial) -> float:
 def _best_by(trial: Trial, progress: float, history: History) -> float | None:
     """Return a trial's best value up to a share of its training, or None.
 
-    Trials with different numbers of steps evaluate within one step of the same share.
+    Trials with different numbers of steps evaluate within one step of the same share, so a report
+    counts if the trial had not reached this share one step before.
     """
     best = None
     for report in trial.reports:
         value = report.value(history.metric)
-        on_time = report.step + _SLACK < progress * report.max_steps + 1
+        on_time = not reached((report.step - 1) / report.max_steps, progress)
         if on_time and better(value, best, history.mode):
             best = value
     return best

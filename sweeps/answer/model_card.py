@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.amounts import counted
-from sweeps.answer.answer import interval, standing
 from sweeps.answer.chosen_run import in_words
 from sweeps.answer.confirmation import Confirmed
 from sweeps.answer.digits import digits_to_tell_apart, short
@@ -24,6 +23,7 @@ from sweeps.answer.own_model import ADAPTER, CODE
 from sweeps.answer.results import Results
 from sweeps.answer.same_model import in_percent
 from sweeps.answer.seed_statistics import Estimate
+from sweeps.answer.standing import interval, standing
 from sweeps.answer.trained_from import (
     NONE,
     Source,
@@ -301,8 +301,8 @@ def _verdict(confirmed: Confirmed) -> Iterator[str]:
     word = named.verdict if named is not None and named.verdict is not None else "none"
     another = f"; {confirmed.passed_over}" if confirmed.passed_over is not None else ""
     yield (
-        f"\nConfirmed with {len(confirmed.seeds)} fresh seeds each. Is the search's winner better"
-        f" than the baseline {confirmed.baseline}? Verdict: **{word}**{another}.\n"
+        f"\nThese params ran again with {len(confirmed.seeds)} fresh seeds each. Is the search's"
+        f" winner better than the baseline {confirmed.baseline}? Verdict: **{word}**{another}.\n"
     )
     found = [(arm, arm.confirmed) for arm in confirmed.arms if arm.confirmed is not None]
     digits = digits_to_tell_apart((over.mean for _, over in found), DIGITS)

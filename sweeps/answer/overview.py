@@ -32,6 +32,8 @@ class SweepEntry:
     metric: str | None = None
     best: float | None = None
     """The winner's value or, with `--repeats`, the mean of its params; None before the first."""
+    seeds: int | None = None
+    """Trials in that mean; None without `--repeats`."""
     winner: str | None = None
     """The best trial."""
     ended: int = 0
@@ -67,12 +69,14 @@ def _entry(folder: SweepFolder) -> SweepEntry:
         return SweepEntry(sweep=folder.id, problem=what, bytes=size_of(folder).total)
     history = found.history
     winner = history.winner()
+    own = history.set_of(winner) if winner is not None else None
     now = time.time() if found.status == "running" else history.newest
     return SweepEntry(
         sweep=folder.id,
         status=found.status,
         metric=history.metric,
-        best=None if winner is None else history.set_of(winner).mean,
+        best=own.mean if own is not None else None,
+        seeds=len(own.values) if own is not None and own.repeats > 1 else None,
         winner=None if winner is None else winner.id,
         ended=sum(trial.ended for trial in history.trials.values()),
         trials=found.record.config.num_trials,

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sweeps.answer.seed_statistics import LEVEL, t_quantile, t_test
-from sweeps.records.row_values import labels_of, row_values
+from sweeps.answer.seed_statistics import LEVEL, of_equal, t_quantile, t_test
+from sweeps.records.row_values import labels_of, row_values, spread
 from sweeps.report import Report
 
 
@@ -22,21 +22,28 @@ class Difference:
 
     mean: float
     error: float
-    """The standard error of the mean."""
+    """The standard error of the mean; 0 if all differences are equal."""
     df: int
     """The degrees of freedom of the standard error."""
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % t-interval."""
-        half = t_quantile(self.df) * self.error
-        return self.mean - half, self.mean + half
+    def half(self) -> float:
+        """Half the width of the 95 % t-interval."""
+        return t_quantile(self.df) * self.error
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % t-interval; None if all differences are equal."""
+        return (self.mean - self.half, self.mean + self.half) if self.error else None
 
     @property
     def p_value(self) -> float:
-        """The two-sided p-value of the t-test against a difference of 0."""
+        """The two-sided p-value of the t-test against a difference of 0.
+
+        For equal differences, it is that of the sign-flip test.
+        """
         if self.error == 0:
-            return float(self.mean == 0)
+            return of_equal(self.df + 1) if self.mean else 1.0
         return t_test(self.mean / self.error, self.df)
 
 
@@ -101,7 +108,7 @@ def over_rows(one: Report, other: Report) -> Difference | None:
     if a is None or b is None or a.shape != b.shape or len(a) < 2:
         return None
     differences = a - b
-    error = float(differences.std(ddof=1)) / math.sqrt(len(a))
+    error = spread(differences) / math.sqrt(len(a))
     return Difference(float(differences.mean()), error, len(a) - 1)
 
 
@@ -130,22 +137,22 @@ def over_seeds_and_rows(pairs: Sequence[tuple[Report, Report]]) -> Difference | 
         return None
     table = np.stack(drawn)
     seeds, rows = table.shape
+    if spread(table) == 0:
+        return Difference(float(table.mean()), 0.0, seeds - 1)
     mean, of_seed, of_row = table.mean(), table.mean(axis=1), table.mean(axis=0)
     rest = table - of_seed[:, None] - of_row + mean
     rest_square = float((rest**2).sum()) / ((seeds - 1) * (rows - 1))
     of_rest = rest_square / (seeds * rows)
-    by_seed, seed_df = float(of_seed.var(ddof=1)) / seeds, seeds - 1
+    by_seed, seed_df = spread(of_seed) ** 2 / seeds, seeds - 1
     alone = Difference(float(mean), math.sqrt(by_seed), seed_df)
     # Keep both parts from being negative: on few rows, all seeds may have equal means by chance.
     if by_seed < of_rest:
         by_seed, seed_df = of_rest, (seeds - 1) * (rows - 1)
     by_row = max(0.0, float(of_row.var(ddof=1)) / rows - of_rest)
     variance = by_seed + by_row
-    if variance == 0:
-        return alone
     df = variance**2 / (by_seed**2 / seed_df + by_row**2 / (rows - 1))
     both = Difference(float(mean), math.sqrt(variance), int(df + 1e-9))
-    return max(alone, both, key=lambda each: each.interval[1])
+    return max(alone, both, key=lambda each: each.half)
 
 
 def lead_by_noise(others: Sequence[Comparison]) -> float | None:

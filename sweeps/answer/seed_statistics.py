@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from sweeps.report import rounded
+
 LEVEL = 0.95
 """Share of intervals that contain the true value; a p-value of at most 1 - LEVEL is significant."""
 POWER = 0.8
@@ -33,7 +35,8 @@ class Estimate:
     sd: float | None
     """Sample standard deviation; None below two values."""
     low: float | None
-    """Lower end of the 95 % t-interval of the mean; None below two values."""
+    """Lower end of the 95 % t-interval of the mean; None unless two values differ: equal values do
+    not show how far others may be."""
     high: float | None
     """Upper end of the interval."""
 
@@ -46,19 +49,32 @@ def estimate(values: Sequence[float]) -> Estimate | None:
     mean = statistics.fmean(values)
     if n == 1:
         return Estimate(n=n, mean=mean, sd=None, low=None, high=None)
+    if len(set(map(rounded, values))) == 1:
+        return Estimate(n=n, mean=mean, sd=0.0, low=None, high=None)
     sd = statistics.stdev(values)
     half = t_quantile(n - 1) * sd / math.sqrt(n)
     return Estimate(n=n, mean=mean, sd=sd, low=mean - half, high=mean + half)
 
 
 def paired_t(differences: Sequence[float]) -> float:
-    """Return the two-sided p-value of the paired t-test of a mean difference of 0."""
+    """Return the two-sided p-value of the paired t-test of a mean difference of 0.
+
+    For equal differences, it is that of the sign-flip test.
+    """
     found = estimate(differences)
     if found is None or found.sd is None or found.mean == 0:
         return 1.0
-    if found.sd == 0:  # every seed agrees to the last bit
-        return 0.0
+    if found.sd == 0:
+        return of_equal(found.n)
     return t_test(found.mean / (found.sd / math.sqrt(found.n)), found.n - 1)
+
+
+def of_equal(differences: int) -> float:
+    """Return the two-sided p-value of this many equal differences: the sign-flip test's.
+
+    The t-test has none, because they do not show how far others may be.
+    """
+    return 2.0 ** (1 - differences)
 
 
 def t_test(t: float, df: int) -> float:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from sweeps.amounts import counted, duration
 from sweeps.answer.confirmation import FEWEST_SEEDS, Arm, Comparison, Confirmed
-from sweeps.answer.digits import digits_to_tell_apart, number
+from sweeps.answer.digits import number, span
+from sweeps.answer.wording import difference_in_words, digits_of_arms, interval_in_words
 
 
 def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
@@ -19,8 +20,7 @@ def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
         f"on {len(confirmed.seeds)} fresh seeds each ({metric}, 95 % interval of the mean;"
         f" {duration(confirmed.device_s)} of device time):"
     ]
-    means = [arm.confirmed.mean for arm in confirmed.arms if arm.confirmed is not None]
-    digits = digits_to_tell_apart(means)
+    digits = digits_of_arms(confirmed)
     lines += [_arm_line(arm, confirmed, digits) for arm in confirmed.arms]
     named = confirmed.named
     if named is None:
@@ -45,10 +45,8 @@ def _arm_line(arm: Arm, confirmed: Confirmed, digits: int) -> str:
     if found is None:
         return f"      {what}: every run failed"
     line = f"      {what}: {number(found.mean, digits)}"
-    if found.sd is not None:
-        line += (
-            f" ({number(found.low, digits)} to {number(found.high, digits)}), sd {number(found.sd)}"
-        )
+    if within := interval_in_words(found, digits):
+        line += f" ({within})" + (f", sd {number(found.sd)}" if found.sd else "")
     if arm.search_value is not None and arm.optimism is not None:
         line += f"; the search saw {number(arm.search_value)}, optimism {number(arm.optimism)}"
     return line + (f"; {counted(failed, 'run')} failed" if failed else "")
@@ -57,16 +55,14 @@ def _arm_line(arm: Arm, confirmed: Confirmed, digits: int) -> str:
 def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:
     pair = f"{one.params_set} against the baseline {confirmed.baseline}"
     found = one.difference
-    if found is None or found.low is None:
+    if found is None or found.n < 2:
         return f"none, because the two have fewer than two seeds in common: {pair}"
     by = (
-        f"mean difference {number(found.mean)} ({number(found.low)} to {number(found.high)},"
-        f" positive is better); paired t-test p {one.p_value:.2g}, exact sign-flip test p"
-        f" {one.p_sign_flip:.2g}"
+        f"{difference_in_words(found, len(confirmed.seeds))}; paired t-test p {one.p_value:.2g},"
+        f" exact sign-flip test p {one.p_sign_flip:.2g}"
     )
     if one.with_rows is not None:
-        low, high = one.with_rows
-        by += f"; {number(low)} to {number(high)} with the noise of the evaluation rows"
+        by += f"; {span(*one.with_rows)} with the noise of the evaluation rows"
     if one.verdict is None and found.n >= FEWEST_SEEDS:
         return (
             "none, because every seed gave the same value, so the noise between seeds is unknown:"

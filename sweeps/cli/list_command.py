@@ -86,7 +86,7 @@ def _sweeps_table(found: Sequence[SweepEntry], *, narrow: bool) -> Table:
             entry.sweep,
             entry.status or "unreadable",
             f"{entry.ended}/{entry.trials}",
-            number(entry.best),
+            number(entry.best) + (f" (mean of {entry.seeds})" if entry.seeds is not None else ""),
             entry.winner or "-",
             *(() if narrow else (entry.metric or "-", duration(entry.device_s))),
             size(entry.bytes),

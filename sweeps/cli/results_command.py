@@ -30,6 +30,7 @@ def results(
     gc.disable()  # everything read from a log stays alive until this process ends
     from sweeps.answer.gain import gain_in_words
     from sweeps.answer.results import read_results
+    from sweeps.answer.wording import unknown_in_words
     from sweeps.cli.confirmation_lines import confirmation_lines
     from sweeps.cli.summary import failure_line
     from sweeps.cli.tables import (
@@ -65,7 +66,9 @@ def results(
             say(f"best: {gain}")
         ties = tie_lines(answer.winner.params_set, answer.tied) if answer.winner else []
         majority = majority_lines(answer.majority)
-        for line in [*ties, *majority, *noise_lines(found, top)]:
+        unknown = unknown_in_words(answer)
+        said = [f"best: {unknown}"] if unknown is not None else []
+        for line in [*said, *ties, *majority, *noise_lines(found, top)]:
             say(line)
         if (confirmed := answer.confirmation) is not None:
             for line in confirmation_lines(confirmed, found["metric"]):

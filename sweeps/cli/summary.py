@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from sweeps.amounts import duration
 from sweeps.answer.answer import Answer
 from sweeps.answer.comparison import compare
-from sweeps.answer.digits import number, one_line
+from sweeps.answer.digits import number, one_line, percent
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.results import read_results, traceback_file
+from sweeps.answer.wording import digits_of_answer, unknown_in_words
 from sweeps.cli.confirmation_lines import confirmation_lines
 from sweeps.cli.console import command, console, say
 from sweeps.cli.tables import majority_lines, so_far_lines, tie_lines
@@ -80,15 +81,17 @@ def answer_lines(answer: Answer) -> list[str]:
     if winner is None:
         return []
     error = f" (standard error {number(winner.error)})" if winner.error is not None else ""
-    at = f"at step {winner.step}, {winner.progress:.0%} of the trial"
+    at = f"at step {winner.step}, {percent(winner.progress)} of the trial"
+    digits = digits_of_answer(answer)
+    mean, value = (number(each, digits) for each in (winner.mean, winner.value))
     if winner.repeats > 1:
         lines = [
-            f"best: the params of {winner.params_set} with {answer.metric} {number(winner.mean)}"
+            f"best: the params of {winner.params_set} with {answer.metric} {mean}"
             f"{error}, the mean over {winner.seeds} of {winner.repeats} seeds",
-            f"      their best trial: {winner.trial} with {number(winner.value)} {at}",
+            f"      their best trial: {winner.trial} with {value} {at}",
         ]
     else:
-        lines = [f"best: {winner.trial} with {answer.metric} {number(winner.value)}{error} {at}"]
+        lines = [f"best: {winner.trial} with {answer.metric} {value}{error} {at}"]
     lines.append(f"      {one_line(winner.params)}")
     lines += [f"      {line}" for line in majority_lines(answer.majority)]
     if answer.baseline is not None:
@@ -97,6 +100,8 @@ def answer_lines(answer: Answer) -> list[str]:
     lines += [f"      {line}" for line in tie_lines(winner.params_set, answer.tied)]
     if answer.not_told_apart:
         lines.append(f"      this sweep cannot tell it from {some(answer.not_told_apart)}")
+    if (unknown := unknown_in_words(answer)) is not None:
+        lines.append(f"      {unknown}")
     if answer.confirmation is not None:
         lines += confirmation_lines(answer.confirmation, answer.metric)
     return lines

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.amounts import counted, duration
-from sweeps.answer.digits import BEST, digits_to_tell_apart, number, one_line, short
+from sweeps.answer.digits import BEST, digits_to_tell_apart, number, one_line, percent, short
 from sweeps.config import SweepConfig
 from sweeps.naming import some
 
@@ -86,13 +86,14 @@ def results_table(results: dict[str, Any], top: int, *, params: bool = True) -> 
     of_means = digits_to_tell_apart(trial.get("mean") for trial in best)
     for trial in trials[:top]:
         status = (trial["failure"] or trial["status"]).replace("_", " ")
+        like = (trial.get("repeat_of") or trial["trial"]) in like_best
         table.add_row(
-            f"{trial['trial']} {LIKE_BEST}" if trial["trial"] in like_best else trial["trial"],
+            f"{trial['trial']} {LIKE_BEST}" if like else trial["trial"],
             number(trial["value"], digits),
             *((number(trial["mean"], of_means), number(trial["mean_error"])) if repeated else ()),
             *((trial["repeat_of"] or "",) if repeated else ()),
             Text(status, style=COLORS.get(trial["status"], "")),
-            "-" if trial["progress"] is None else f"{trial['progress']:.0%}",
+            "-" if trial["progress"] is None else percent(trial["progress"]),
             *(short(trial["params"].get(key)) for key in tuned),
             duration(trial["train_s"]),
             "gone" if trial["checkpoint_gone"] else "kept" if trial["checkpoint"] else "",
@@ -133,9 +134,11 @@ def noise_lines(results: dict[str, Any], top: int) -> list[str]:
         top: Number of trials that the table shows.
     """
     lines, answer = [], results["answer"]
-    shown = {trial["trial"] for trial in results["trials"][:top]}
+    shown = {trial.get("repeat_of") or trial["trial"] for trial in results["trials"][:top]}
     if not shown.isdisjoint(answer["not_told_apart"] or ()):
-        lines.append(f"{LIKE_BEST}: this sweep cannot tell it from the best")
+        whole = all(trial["status"] == "finished" for trial in results["trials"][:top])
+        far = "; trials that did not finish are compared as far as they trained"
+        lines.append(f"{LIKE_BEST}: this sweep cannot tell it from the best{'' if whole else far}")
     if (noise := answer["row_noise"]) is not None:
         lines.append(
             f"the best is {number(noise['lead'])} better than the mean of the {noise['trials']}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from sweeps.report import reached
 from sweeps.schedulers.base import Scheduler
 from sweeps.schedulers.drawn import drawn_report
 from sweeps.space.search_space import SearchSpace
@@ -118,4 +119,4 @@ def expect(new_scheduler: Callable[[], Scheduler], space: SearchSpace, trials: i
 
 def first_evaluation(rung: float, evaluations: int) -> int:
     """Return the number of the first evaluation at or after a rung."""
-    return next(n for n in range(1, evaluations + 1) if n / evaluations + 1e-9 >= rung)
+    return next(n for n in range(1, evaluations + 1) if reached(n / evaluations, rung))

@@ -7,7 +7,7 @@ must not know how the next decision is made, nor who reads the state.
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -235,21 +235,21 @@ class History:
 
         Within a set, the best trial comes first.
         """
-        return [trial for one in self._standings.in_order() for trial in one.trials]
+        return list(self._best_first())
 
     def winner(self) -> Trial | None:
         """Return the best trial of the best params set of the sweep, or None.
 
         A failed trial counts only if the checkpoint of its best report is complete.
         """
-        for trial in (trial for one in self._standings.in_order() for trial in one.trials):
-            if self._standings.may_win(trial):
-                return trial
-        return None
+        return next(filter(self._standings.may_win, self._best_first()), None)
+
+    def _best_first(self) -> Iterator[Trial]:
+        return (trial for one in self._standings.in_order() for trial in one.trials)
 
     def may_win(self, own: ParamsSet) -> bool:
         """Tell whether a trial of a params set may be the winner."""
-        return any(map(self._standings.may_win, own.trials))
+        return self._standings.any_may_win(own)
 
     def baseline(self) -> Trial | None:
         """Return the first trial of `first_params[0]` if its params set has a value."""

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from sweeps.records.trial import Trial
+from sweeps.report import rounded
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ParamsSet:
 
         On few evaluation rows, equal values are common and do not show that seeds do not matter.
         """
-        if len(set(self.values)) < 2:
+        if len(set(map(rounded, self.values))) < 2:
             return None
         return statistics.stdev(self.values) / math.sqrt(len(self.values))
 

@@ -14,7 +14,7 @@ import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sweeps.report import Report
+from sweeps.report import Report, rounded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,6 +81,14 @@ def row_values(report: Report) -> Numbers | None:
         bits = np.frombuffer(bytes.fromhex(report.right_rows.split(":")[1]), np.uint8)
         return np.unpackbits(bits)[: report.eval_rows].astype(np.float64)
     return _unpacked(report.row_parts) if report.row_parts else None
+
+
+def spread(values: Numbers) -> float:
+    """Return the sample standard deviation of values; 0 if they differ only in rounding."""
+    first = float(values.flat[0])
+    if all(rounded(float(end)) == rounded(first) for end in (values.min(), values.max())):
+        return 0.0
+    return float(values.std(ddof=1))
 
 
 @lru_cache(maxsize=2)  # one trial is compared with many

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from sweeps.records.params_set import ParamsSet
 from sweeps.records.trial import Trial
-from sweeps.report import Mode, Report, better
+from sweeps.report import Mode, Report, better, rounded
 
 Rank = tuple[bool, float, int]
 """How a complete set ranks: whether it lacks seeds, its mean (smaller is better), its number."""
@@ -88,10 +88,11 @@ class Standings:
         return own.lacks_seeds, self.rank(mean), self._numbers[own.id]
 
     def rank(self, value: float | None) -> float:
-        """Return a key that sorts values best first and missing ones last."""
+        """Return a key that sorts values best first and missing ones last; equal ones tie."""
         if value is None:
             return math.inf
-        return -value if self._mode == "max" else value
+        key = rounded(value)
+        return -key if self._mode == "max" else key
 
     def best(self, trial: Trial) -> Report | None:
         """Return the best report of a trial (the earliest of equal ones); None without a value."""
@@ -112,7 +113,8 @@ class Standings:
         has_value = self.best(trial) is not None
         return has_value and (trial.status != "failed" or self.best_is_saved(trial))
 
-    def _may_win(self, own: ParamsSet) -> bool:
+    def any_may_win(self, own: ParamsSet) -> bool:
+        """Tell whether one of the trials of a params set may win."""
         return any(map(self.may_win, own.trials))
 
     def sets(self) -> list[ParamsSet]:
@@ -150,7 +152,7 @@ class Standings:
         place = self._rank_of(own, most)
         count = bisect_left(self._order, (place, ""))
         others = (name for name in self._failed if name != own.id and self._ranks[name] < place)
-        lost = sum(not self._may_win(self._sets[name]) for name in others)
+        lost = sum(not self.any_may_win(self._sets[name]) for name in others)
         now = self._ranks.get(own.id)
         return count - lost - (now is not None and now < place)
 
@@ -159,6 +161,6 @@ class Standings:
         for _, name in self._order:
             if count == 0:
                 return
-            if name != without.id and self._may_win(self._sets[name]):
+            if name != without.id and self.any_may_win(self._sets[name]):
                 count -= 1
                 yield self._sets[name]

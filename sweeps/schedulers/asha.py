@@ -11,11 +11,8 @@ from bisect import insort
 
 from sweeps.config import SweepConfig
 from sweeps.records.events import Decision
-from sweeps.report import Report
+from sweeps.report import Report, reached
 from sweeps.space.search_space import SearchSpace
-
-_SLACK = 1e-9
-"""Tolerance for rounding errors in progress: 0.1 * 3 is slightly more than 0.3."""
 
 
 class _Rung:
@@ -84,13 +81,12 @@ class ASHA:
 
         Each trial is judged only once per rung.
         """
-        progress = report.progress + _SLACK
-        reached = [rung for rung in self._rungs if rung.progress <= progress]
-        if not reached or report.trial in reached[-1].trials:
+        passed = [rung for rung in self._rungs if reached(report.progress, rung.progress)]
+        if not passed or report.trial in passed[-1].trials:
             return "continue"
         value = self._sign * report.metrics[self._metric]
-        behind = value < reached[-1].quantile(self._share)
-        reached[-1].enter(report.trial, value)
+        behind = value < passed[-1].quantile(self._share)
+        passed[-1].enter(report.trial, value)
         return "stop" if behind else "continue"
 
     def resume_next(self) -> str | None:

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 
 from sweeps.config import SweepConfig
 from sweeps.records.events import Decision
-from sweeps.report import Report
+from sweeps.report import SLACK, Report, reached
 from sweeps.space.search_space import SearchSpace
 
 OTHERS = 3
 """Minimum number of other trials that a trial is compared with."""
-_SLACK = 1e-9
-"""Tolerance for rounding errors in progress: 3 * 0.1 is slightly more than 0.3."""
 LEVELS = 64
 """Number of progress values whose averages are kept; others are recomputed when needed."""
 
@@ -40,8 +38,8 @@ class _Curve:
 
     def mean_up_to(self, progress: float) -> float | None:
         """Return the mean of the values up to this progress; None if the trial has none there."""
-        count = bisect_right(self.progress, progress + _SLACK)
-        if count == 0 or self.progress[-1] + _SLACK < progress:
+        count = bisect_right(self.progress, progress + SLACK)
+        if count == 0 or not reached(self.progress[-1], progress):
             return None
         return self.sums[count - 1] / count
 
@@ -106,14 +104,14 @@ class Median:
     def rungs(self) -> tuple[float, ...]:
         """Return the progress of each evaluation from `first_rung` on."""
         shares = (number / self._evaluations for number in range(1, self._evaluations))
-        return tuple(share for share in shares if share + _SLACK >= self._first_rung)
+        return tuple(share for share in shares if reached(share, self._first_rung))
 
     def on_report(self, report: Report) -> Decision:
         """Stop the trial if three others got as far and their median beats its best value."""
         curve = self._curves.setdefault(report.trial, _Curve())
         curve.add(report.progress, self._sign * report.metrics[self._metric])
         self._reported.append(report.trial)
-        if report.progress + _SLACK < self._first_rung:
+        if not reached(report.progress, self._first_rung):
             return "continue"
         median = self._level(report.progress).median_without(report.trial)
         if median is None or curve.best >= median or math.isclose(curve.best, median):

@@ -18,7 +18,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from sweeps.errors import UserError
 from sweeps.records.events import Decision
-from sweeps.report import Report
+from sweeps.report import SLACK, Report
 from sweeps.space.search_space import SearchSpace
 
 DECISIONS: dict[str, Decision] = {
@@ -129,7 +129,7 @@ class RayScheduler:
 
     def _ask(self, report: Report) -> str:
         trial, result = _Trial(report.trial), _Result()
-        result["progress"] = min(1.0, report.progress + 1e-9)  # rungs may be rounded up
+        result["progress"] = min(1.0, report.progress + SLACK)  # rungs may be rounded up
         result["training_iteration"] = report.number
         result[self._metric] = report.metrics[self._metric]
         with _seeded(f"{self._seed} {report.trial} {report.number}"):

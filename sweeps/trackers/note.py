@@ -8,11 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sweeps.amounts import counted
-from sweeps.answer.answer import Answer, Standing
-from sweeps.answer.confirmation import Confirmed
+from sweeps.answer.answer import Answer
+from sweeps.answer.confirmation import Arm, Confirmed
+from sweeps.answer.digits import number
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.markdown import markdown_table
+from sweeps.answer.standing import Standing
+from sweeps.answer.wording import (
+    digits_of_answer,
+    digits_of_arms,
+    interval_in_words,
+    unknown_in_words,
+)
 from sweeps.naming import some
+
+DIGITS = 6
+"""Significant digits of a value; more if it takes more to tell arms apart."""
 
 
 def note(answer: Answer, tuned: Mapping[str, str]) -> str:
@@ -37,16 +48,18 @@ def note(answer: Answer, tuned: Mapping[str, str]) -> str:
 def _winner(answer: Answer, winner: Standing) -> str:
     better = "higher" if answer.mode == "max" else "lower"
     error = f", standard error {winner.error:.2g}" if winner.error is not None else ""
+    digits = max(DIGITS, digits_of_answer(answer))
+    mean, value = (number(each, digits) for each in (winner.mean, winner.value))
     lines = []
     if winner.repeats > 1:
         lines.append(
             f"**Best params: those of {winner.params_set}** with `{answer.metric}`"
-            f" **{winner.mean:.6g}**, the mean over {winner.seeds} of {winner.repeats} seeds"
+            f" **{mean}**, the mean over {winner.seeds} of {winner.repeats} seeds"
             f"{error}.\n"
         )
         error = ""
     lines.append(
-        f"**Best trial: {winner.trial}** with `{answer.metric}` **{winner.value:.6g}** "
+        f"**Best trial: {winner.trial}** with `{answer.metric}` **{value}** "
         f"({better} is better{error}) at step {winner.step} of {winner.max_steps}, epoch "
         f"{winner.epoch:.3g}.\n"
     )
@@ -58,6 +71,8 @@ def _winner(answer: Answer, winner: Standing) -> str:
         lines.append(f"Tied with it, but suggested later: {some(answer.tied)}.\n")
     if answer.not_told_apart:
         lines.append(f"This sweep cannot tell the best from {some(answer.not_told_apart)}.\n")
+    if (unknown := unknown_in_words(answer)) is not None:
+        lines.append(f"{unknown[0].upper()}{unknown[1:]}.\n")
     return "\n".join(lines)
 
 
@@ -65,14 +80,8 @@ def _confirmation(confirmed: Confirmed) -> str:
     """Return what fresh seeds say: the verdict, and a line for each arm."""
     if not confirmed.ended:
         return "The confirmation with fresh seeds has not finished yet.\n\n"
-    lines = [
-        f"- {arm.params_set}{' (baseline)' if arm.params_set == confirmed.baseline else ''}:"
-        f" {arm.confirmed.mean:.6g}, 95 % interval {arm.confirmed.low:.6g} to"
-        f" {arm.confirmed.high:.6g}"
-        f"{f'; {arm.failed} of {len(arm.values)} runs failed' if arm.failed else ''}"
-        for arm in confirmed.arms
-        if arm.confirmed is not None and arm.confirmed.low is not None
-    ]
+    digits = max(DIGITS, digits_of_arms(confirmed))
+    lines = [f"- {_arm(arm, confirmed.baseline, digits)}" for arm in confirmed.arms]
     named = confirmed.named
     verdict = ""
     if named is not None:
@@ -80,10 +89,20 @@ def _confirmation(confirmed: Confirmed) -> str:
         verdict = f": **{word}** ({named.params_set} against {confirmed.baseline})"
     another = f"; {confirmed.passed_over}" if confirmed.passed_over is not None else ""
     return (
-        f"Confirmed with {len(confirmed.seeds)} fresh seeds{verdict}{another}.\n\n"
+        f"On {len(confirmed.seeds)} fresh seeds each{verdict}{another}.\n\n"
         + "\n".join(lines)
         + "\n\n"
     )
+
+
+def _arm(arm: Arm, baseline: str, digits: int) -> str:
+    what = f"{arm.params_set} (baseline)" if arm.params_set == baseline else arm.params_set
+    if arm.confirmed is None:
+        return f"{what}: every run failed"
+    within = interval_in_words(arm.confirmed, digits, "95 % interval ")
+    failed = f"{arm.failed} of {len(arm.values)} runs failed" if arm.failed else ""
+    mean = ", ".join(filter(None, (number(arm.confirmed.mean, digits), within)))
+    return "; ".join(filter(None, (f"{what}: {mean}", failed)))
 
 
 def _cost(answer: Answer) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 import random
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from sweeps.answer.answer import Answer, Standing, find_answer, interval
+from sweeps.answer.answer import Answer, find_answer
 from sweeps.answer.page.best_so_far import find_best_so_far
+from sweeps.answer.page.seed_values import find_seed_values
 from sweeps.answer.page.sentences import three_sentences
+from sweeps.answer.standing import Standing, interval
 from sweeps.cli.summary import answer_lines
 from sweeps.records import events as ev
 from sweeps.records.history import History, SweepStatus
@@ -26,11 +29,13 @@ class Sweep:
     def __init__(self, metric: str = "eval_accuracy", mode: Mode = "max", repeats: int = 1) -> None:
         self.history = History(metric, mode, repeats)
         self.now = 0.0
+        self.events = list[ev.Event]()
         self.put(ev.SweepStarted, sweep="s")
 
     def put(self, kind: type[ev.Event], /, **fields: Any) -> None:
         self.now += 10
-        self.history.apply(kind(time=self.now, **fields))
+        self.events.append(kind(time=self.now, **fields))
+        self.history.apply(self.events[-1])
 
     def trial(
         self,
@@ -42,6 +47,7 @@ class Sweep:
         seed: int | None = None,
         steps: Sequence[int] = (20, 40, 60, 80),
         max_steps: int = 80,
+        classes_differ: bool = False,
         **params: Any,
     ) -> None:
         origin = "repeat" if of else "first_params" if trial == "t001" else "searcher"
@@ -59,6 +65,7 @@ class Sweep:
                 metrics={self.history.metric: value},
                 eval_rows=rows,
                 labels_per_row=labels,
+                classes_differ=classes_differ,
                 train_s=number * 4.0,
             )
             self.put(ev.Reported, report=report)
@@ -101,6 +108,8 @@ def test_the_winner_stands_with_its_best_report_beside_what_it_beats_and_what_it
             "repeats": 1,
             "checkpoint": None,
             "error": pytest.approx(0.03133, abs=1e-5),
+            "why_no_error": None,
+            "df": None,
             "center": pytest.approx(92 / 104),
         },
         "baseline": {
@@ -114,6 +123,7 @@ def test_the_winner_stands_with_its_best_report_beside_what_it_beats_and_what_it
         "majority": None,
         "tied": [],
         "not_told_apart": [],
+        "why_not_tested": None,
         "row_noise": None,
         "trials": {"finished": 1, "stopped_early": 1, "failed": 1, "not_ended": 1},
         "failures": {"out_of_memory": 1},
@@ -383,9 +393,121 @@ def test_seeds_that_agree_do_not_make_a_mean_exact():
     answer = sweep.answer()
     assert answer.winner is not None
     assert answer.winner.params_set == "t003"
-    assert answer.not_told_apart is None, "it is not known, rather than none"
+    assert answer.not_told_apart == ("t001",)
+
+
+def test_params_that_cannot_be_tested_are_not_told_apart_either():
+    sweep = Sweep("eval_f1", repeats=2)
+    for trial, value, seed, of in (
+        *(("t001", 0.80, 0, None), ("t002", 0.82, 1, "t001")),
+        *(("t003", 0.40, 0, None), ("t004", 0.42, 1, "t003")),
+        *(("t005", 0.50, 0, None), ("t006", 0.90, 1, "t005")),
+        ("t007", 0.79, 0, None),  # its other seed has not run
+    ):
+        sweep.trial(trial, value, of=of, seed=seed)
+    answer = sweep.answer()
+    assert answer.winner is not None
+    assert answer.winner.params_set == "t001"
+    assert answer.not_told_apart == ("t007", "t005", "t003"), "two equal gaps show little"
+    assert answer.why_not_tested is None
+
+
+@pytest.mark.parametrize(
+    ("repeats", "why"),
+    [
+        (1, "nothing is known of what each row adds to eval_f1"),
+        (2, "no other params have two seeds in common with it"),
+    ],
+)
+def test_if_nothing_can_be_tested_everyone_says_that_it_is_unknown_and_why(repeats: int, why: str):
+    sweep = Sweep("eval_f1", repeats=repeats)
+    sweep.trial("t001", 0.8)
+    assert sweep.answer().why_not_tested is None, "there is nothing to test"
+    if repeats == 2:
+        sweep.trial("t002", 0.7, of="t001", seed=2)
+    sweep.trial("t003", 0.7, seed=1)
+    answer = sweep.answer()
+    assert answer.not_told_apart is None
+    said = f"it is unknown which other params are as good: {why}"
+    assert f"      {said}" in answer_lines(answer)
+    assert f"I{said[1:]}.\n" in note(answer, {})
     second = three_sentences(answer, find_best_so_far((), sweep.history, 0.0))[1]
-    assert second.startswith("With no two seeds that gave different values, it is")
+    assert second.startswith(f"I{said[1:]}; this ranking may be luck")
+
+
+def test_a_share_that_the_predicted_classes_do_not_give_has_no_standard_error():
+    """Such as the accuracy of the worst group, which 25 of 1,000 rows may decide."""
+    sweep = Sweep("eval_worst_group_accuracy")
+    sweep.trial("t001", 0.7, classes_differ=True)
+    sweep.trial("t002", 0.8, classes_differ=True)
+    answer = sweep.answer()
+    assert answer.winner is not None
+    assert (answer.winner.error, answer.not_told_apart) == (None, None)
+    why = "the predicted classes do not give eval_worst_group_accuracy"
+    assert (answer.winner.why_no_error, answer.why_not_tested) == (why, why)
+
+
+def test_why_there_is_no_standard_error_is_said():
+    sweep = Sweep("eval_f1")
+    sweep.trial("t001", 1.0)
+    why = "nothing is known of what each row adds to eval_f1"
+    assert f"      its standard error is unknown: {why}" in answer_lines(sweep.answer())
+
+
+def test_the_interval_over_repeats_stays_within_0_and_1():
+    sweep = Sweep(repeats=3)
+    for trial, value in (("t001", 1.0), ("t002", 0.99), ("t003", 1.0)):
+        sweep.trial(trial, value, of="t001" if trial != "t001" else None)
+    answer = sweep.answer()
+    assert answer.winner is not None
+    _, high = interval(answer.winner, "eval_accuracy") or (0, 0)
+    assert high == 1
+    seeds = find_seed_values(sweep.history, answer)
+    assert seeds is not None
+    assert seeds.params[0].mean is not None
+    assert seeds.params[0].mean.high == 1
+
+
+def test_values_that_are_compared_have_the_digits_that_tell_them_apart():
+    sweep = Sweep("eval_loss", "min")
+    sweep.trial("t001", 0.69314718)
+    sweep.end("t001", "finished")
+    sweep.trial("t002", 0.69312)
+    answer = sweep.answer()
+    gain = "2.718e-05 better than the first params (t001: 0.69315)"
+    lines = answer_lines(answer)
+    assert lines[0].startswith("best: t002 with eval_loss 0.69312 ")
+    assert f"      {gain}" in lines
+    first = three_sentences(answer, find_best_so_far((), sweep.history, 0.0))[0]
+    assert "is t002 with eval_loss 0.69312," in first
+    assert gain in first
+    assert "with `eval_loss` **0.69312** (lower" in note(answer, {})
+    assert gain in note(answer, {})
+
+
+def test_first_params_that_almost_finished_are_not_said_to_have():
+    sweep = Sweep()
+    sweep.trial("t001", 0.5, 0.7, steps=(500, 996), max_steps=1000)
+    sweep.end("t001", "stopped_early")
+    sweep.trial("t002", 0.5, 0.9, steps=(500, 996), max_steps=1000)
+    lines = answer_lines(sweep.answer())
+    assert "at step 996, 99.6% of the trial" in lines[0]
+    assert any("compared at 99.6% of the trial, where the first" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("status", "far"), [("finished", ""), ("stopped_early", ", as far as they trained,")]
+)
+def test_a_trial_that_was_stopped_is_told_apart_as_far_as_it_trained(status: ev.TrialEnd, far: str):
+    sweep = Sweep()
+    sweep.trial("t001", 0.5)
+    sweep.end("t001", status)
+    sweep.trial("t002", 0.6, 0.7, 0.8, 0.9)
+    sweep.end("t002", "finished")
+    answer = sweep.answer("finished")
+    assert answer.not_told_apart == ()
+    second = three_sentences(answer, find_best_so_far((), sweep.history, 0.0))[1]
+    assert second.startswith(f"No other params are so close{far} that the choice")
 
 
 def test_the_answer_is_strict_json_where_a_param_is_not_finite():
@@ -426,6 +548,32 @@ def test_an_interval_of_a_share_stays_within_0_and_1(
         repeats=1,
         checkpoint=None,
         error=0.01,
+        why_no_error=None,
+        df=None,
         center=mean,
     )
     assert interval(own, metric) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [((0.7, 0.7, 0.7), (1.0, 0.4, 0.7)), ((1.0, 0.4, 0.7), (0.7, 0.7, 0.7))],
+)
+def test_means_that_differ_only_in_their_last_bits_tie_and_the_earlier_params_win(
+    values: tuple[Sequence[float], Sequence[float]],
+):
+    assert statistics.fmean(values[0]) != statistics.fmean(values[1])
+    sweep = Sweep(repeats=3)
+    for first, of_seeds in zip((1, 4), values, strict=True):
+        for seed, value in enumerate(of_seeds):
+            trial, of = f"t{first + seed:03}", f"t{first:03}" if seed else None
+            sweep.trial(trial, value, of=of, seed=seed, rows=10)
+            sweep.end(trial, "finished")
+    answer = sweep.answer("finished")
+    assert answer.winner is not None
+    assert (answer.winner.params_set, answer.tied, answer.gain) == ("t001", ("t004",), 0)
+    assert "      t001 and t004 tie; t001 is listed first because its number is the lowest" in (
+        answer_lines(answer)
+    )
+    (*_, last) = find_best_so_far(sweep.events, sweep.history, 0.0).steps
+    assert sweep.history.set_of(sweep.history.trials[last.trial]).id == "t001"

@@ -151,6 +151,89 @@ def test_runs_that_no_seed_changes_are_one_run_of_each_arm_and_not_six():
     assert found.verdict is not None
 
 
+def test_runs_that_are_equal_give_no_interval_and_all_that_tell_it_say_why():
+    history = History("eval_score", "max")
+    arms = {"t002": [0.9] * 6, "t001": [0.8, 0.81, 0.8, 0.8, 0.82, 0.8]}
+    events = [*trial_events("t001", 0.1), *trial_events("t002", 0.9), *confirmation_events(arms)]
+    for event in events:
+        history.apply(event)
+    answer = find_answer(history, "finished")
+    found = answer.confirmation
+    assert found is not None
+    lines = confirmation_lines(found, "eval_score")
+    assert lines[1].startswith("      t002: 0.9 (every run has this value, so no interval); the")
+    first = three_sentences(answer, find_best_so_far([], history, 0.0))[0]
+    assert "eval_score 0.9 (every run has this value, so no interval) against" in first
+    said = note(answer, {})
+    assert "- t002: 0.9, every run has this value, so no interval\n- t001 (baseline): 0.805" in said
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [(6, "better"), (5, None)])
+def test_equal_differences_are_judged_by_their_number(seeds: int, verdict: str | None):
+    base = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75][:seeds]
+    found = confirmed([0.1, 0.9], {"t002": [value + 0.1 for value in base], "t001": base})
+    (comparison,) = found.comparisons
+    assert comparison.verdict == verdict
+    assert comparison.p_value == comparison.p_sign_flip == 2 / 2**seeds
+    said = "mean difference 0.1 (the same for each seed, so no interval; positive is better); "
+    assert said in confirmation_lines(found, "eval_score")[3]
+
+
+def test_the_interval_of_a_share_stays_within_0_and_1_over_seeds_too():
+    values = {"t002": [1.0, 1.0, 0.99, 1.0, 1.0, 0.9], "t001": [0.5, 0.52, 0.5, 0.51, 0.5, 0.5]}
+    history = History("eval_accuracy", "max")
+    for event in itertools.chain(
+        trial_events("t001", 0.1, "eval_accuracy"),
+        trial_events("t002", 0.9, "eval_accuracy"),
+        confirmation_events(values, metric="eval_accuracy"),
+    ):
+        history.apply(event)
+    found = find_confirmed(history)
+    assert found is not None
+    own = found.arm("t002").confirmed
+    assert own is not None
+    assert own.low is not None
+    assert (own.low < 0.95, own.high) == (True, 1.0)
+    in_points = confirmed([0.1, 0.9], values).arm("t002").confirmed
+    assert in_points is not None
+    assert in_points.high is not None
+    assert in_points.high > 1, "a score has no such bound"
+
+
+def test_a_note_says_what_became_of_each_arm_whatever_the_verdict():
+    def said(arms: dict[str, Sequence[float | None]]) -> str:
+        history = History("eval_score", "max")
+        trials = [*trial_events("t001", 0.1), *trial_events("t002", 0.9)]
+        for event in [*trials, *confirmation_events(arms)]:
+            history.apply(event)
+        return note(find_answer(history, "finished"), {})
+
+    base = [0.5, 0.52, 0.48, 0.5, 0.51, 0.49]
+    failed = said({"t002": [None] * 6, "t001": base})
+    assert "On 6 fresh seeds each: **no verdict** (t002 against t001)" in failed
+    assert "- t002: every run failed\n- t001 (baseline): 0.5, 95 % interval" in failed
+    assert "On 6 fresh seeds each: **worse** (t002" in said(
+        {"t002": [value - 0.1 for value in base], "t001": base}
+    )
+
+
+def test_a_mean_is_not_shown_outside_its_interval():
+    low = [1_234_567 + tenths / 10 for tenths in (1, 2, 3, 2, 4, 3)]
+    found = confirmed([0.1, 0.9], {"t002": [value + 1 for value in low], "t001": low})
+    lines = confirmation_lines(found, "eval_score")
+    assert lines[1].startswith("      t002: 1234568.2 (1234568.1 to 1234568.4), sd 0.1049")
+
+
+def test_arms_that_differ_only_in_their_last_bits_do_not_differ():
+    base = [0.5, 0.53, 0.48, 0.51, 0.55, 0.49]
+    ahead = [value * (1 + 2.3e-16) for value in base]
+    assert all(one > other for one, other in zip(ahead, base, strict=True))
+    found = confirmed([0.1, 0.9], {"t002": ahead, "t001": base})
+    (comparison,) = found.comparisons
+    assert comparison.verdict == "not told apart"
+    assert (comparison.p_value, comparison.p_sign_flip) == (1, 1)
+
+
 def test_no_verdict_while_runs_are_missing():
     values = {"t002": [0.8] * 6, "t001": [0.1 + i / 100 for i in range(6)]}
     running = confirmed([0.1, 0.9], values, ended=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.answer.digits import digits_to_tell_apart
+from sweeps.answer.digits import digits_to_tell_apart, percent, span
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,16 @@ def test_as_few_digits_as_show_every_difference_that_32_bits_hold(
     values: list[float | None], digits: int
 ):
     assert digits_to_tell_apart(values, 4) == digits
+
+
+def test_an_interval_has_the_digits_that_tell_its_ends_apart():
+    assert span(0.5, 0.75) == "0.5 to 0.75"
+    assert span(0.51841, 0.51843) == "0.51841 to 0.51843"
+    assert span(0.5, 0.123456, 6) == "0.5 to 0.123456"
+
+
+def test_only_a_whole_trial_is_at_100_percent():
+    shares = (0.0, 0.125, 0.5, 0.994, 0.996, 0.99996, 1.0)
+    assert [percent(share) for share in shares] == [
+        *("0%", "12%", "50%", "99%", "99.6%", "99.996%", "100%")
+    ]

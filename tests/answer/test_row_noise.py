@@ -22,6 +22,7 @@ from sweeps.answer.row_noise import (
     over_seeds_and_rows,
 )
 from sweeps.answer.seed_statistics import estimate
+from sweeps.answer.standing import interval
 from sweeps.records import events as ev
 from sweeps.records.history import History
 from sweeps.records.row_values import MOST, pack, row_values
@@ -124,6 +125,20 @@ def test_what_the_same_rows_cannot_tell_from_the_winner_is_named():
     assert answer.row_noise is not None
     assert answer.row_noise.trials == 4
     assert answer.row_noise.lead == pytest.approx(0.91 - (0.90 + 0.91 + 0.84 + 0.84) / 4)
+
+
+def test_the_mean_of_the_finished_trials_waits_for_the_winner_to_finish():
+    history = History("eval_accuracy", "max")
+    for trial, right in (("t001", 80), ("t002", 90)):
+        rows = [number < right for number in range(100)]
+        history.apply(ev.TrialSuggested(trial=trial, params={}, origin="searcher", seed=0))
+        history.apply(ev.Reported(report=report(rows, trial)))
+    history.apply(ev.TrialEnded(trial="t001", status="finished"))
+    assert find_answer(history, "running").row_noise is None
+    history.apply(ev.TrialEnded(trial="t002", status="finished"))
+    noise = find_answer(history, "running").row_noise
+    assert noise is not None
+    assert noise.trials == 2
 
 
 def test_the_luckiest_of_many_equal_trials_is_told_apart_from_few_of_them():
@@ -276,6 +291,53 @@ def test_trials_judged_by_a_loss_are_told_apart_by_their_rows(repeats: int):
         assert answer.row_noise is not None
         assert answer.row_noise.lead == pytest.approx(0.1, abs=0.03)
         assert answer.row_noise.by_noise == pytest.approx(0.3 / 500**0.5 * 0.846, rel=0.15)
+
+
+@pytest.mark.parametrize("rows", [2, 4, 6, 50])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_gap_that_is_equal_on_every_row_shows_no_more_than_their_number(rows: int, seeds: int):
+    losses = 1 + np.arange(rows) / 16
+    one, other = of_losses(losses), of_losses(losses + 0.5)
+    if seeds == 1:
+        (found,) = compared(one, other)
+        assert found.p_value == pytest.approx(2 / 2**rows)
+        assert compared(one, one)[0].p_value == 1
+        return
+    both = over_seeds_and_rows([(one, other)] * seeds)
+    assert both is not None
+    assert both.p_value == 2 / 2**seeds
+    assert both.interval is None
+
+
+def test_the_interval_of_a_mean_over_few_rows_is_as_wide_as_their_number_asks():
+    """With 1.96 standard errors, 10 rows hold the true mean in 92 % of cases."""
+    numbers, held, times = np.random.default_rng(8), 0, 1500
+    for _ in range(times):
+        history = History("eval_loss", "min")
+        history.apply(ev.TrialSuggested(trial="t001", params={}, origin="searcher", seed=0))
+        history.apply(ev.Reported(report=of_losses(numbers.normal(5.0, 1.0, 10))))
+        winner = find_answer(history, "running").winner
+        assert winner is not None
+        low, high = interval(winner, "eval_loss") or (0, 0)
+        held += low <= 5.0 <= high
+    assert held / times > 0.94
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_rows_that_all_add_the_same_give_no_standard_error(value: float):
+    history = History("eval_f1", "max")
+    parts, weights = np.full(20, 2 * value), np.full(20, 2.0)
+    found = replace(
+        of_losses(weights),
+        metrics={"eval_f1": value},
+        row_parts=pack(parts, weights, LABELS, value),
+    )
+    history.apply(ev.TrialSuggested(trial="t001", params={}, origin="searcher", seed=0))
+    history.apply(ev.Reported(report=found))
+    winner = find_answer(history, "running").winner
+    assert winner is not None
+    assert winner.error is None
+    assert interval(winner, "eval_f1") is None
 
 
 def test_a_set_that_cannot_be_compared_is_not_named_as_like_a_winner_whose_seeds_agree():

@@ -45,14 +45,27 @@ def test_the_paired_t_test_and_the_interval_say_the_same():
     # t = 2.3146 with 5 degrees of freedom.
     assert paired_t([0.3, 0.1, -0.2, 0.5, 0.4, 0.33]) == pytest.approx(0.0685137, abs=1e-6)
     for differences in itertools.product((-0.5, 0.5, 1.0, 1.2), repeat=4):
+        if len(set(differences)) == 1:
+            continue
         found = estimate(differences)
         assert found is not None
         assert found.low is not None
         assert found.high is not None
         holds_0 = found.low <= 0 <= found.high
         assert (paired_t(differences) > 0.05) == holds_0
-    assert paired_t([0.1, 0.1, 0.1]) == 0, "every seed agrees"
     assert paired_t([0.0, 0.0]) == paired_t([0.2]) == 1
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 9])
+def test_equal_differences_show_no_more_than_their_number(n: int):
+    """A t-test would take them as exact: p 0, and an interval without width."""
+    assert paired_t([0.1] * n) == sign_flip([0.1] * n) == 2 / 2**n
+    found = estimate([0.1] * n)
+    assert found is not None
+    assert (found.sd, found.low, found.high) == (0.0, None, None)
+    found = estimate([*[0.1] * (n - 1), math.nextafter(0.1, 1)])
+    assert found is not None
+    assert found.low is None, "they differ only in rounding"
 
 
 def test_the_sign_flip_test_counts_all_signs():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.answer.overview import list_sweeps
 from sweeps.answer.page.axes import Axis
 from sweeps.answer.page.html import ASSETS, in_script, render
 from sweeps.answer.page.sweep_page import SweepPage, sweep_page
@@ -289,7 +290,7 @@ def test_a_confirmation_leads_the_answer(tmp_path: Path) -> None:
     assert page.sentences[0].startswith(
         "t002 is better than the baseline t001: on 6 fresh seeds eval_score 0.8117"
     )
-    assert "0.0883 more favourable than the fresh seeds" in page.sentences[1]
+    assert "0.08833 more favourable than the fresh seeds" in page.sentences[1]
     assert page.seeds is not None
     assert [one.params_set for one in page.seeds.params] == ["t002", "t001"]
     (lane,) = page.timeline.lanes
@@ -383,3 +384,19 @@ def test_the_same_from_python(tmp_path: Path) -> None:
     assert page == tmp_path / "a.html"
     assert first in page.read_text()
     assert sweeps.compare("a", "b", storage=tmp_path) == tmp_path / "comparison.html"
+
+
+def test_with_repeats_the_mark_is_for_all_seeds_of_params_like_the_best_and_not_for_its_own(
+    tmp_path: Path,
+) -> None:
+    page = page_of(
+        tmp_path,
+        *(Drawn(curve=[0.7] * 4), Drawn(curve=[0.9] * 4, of="t001")),
+        *(Drawn(curve=[0.6] * 4), Drawn(curve=[0.95] * 4, of="t003")),
+        config=SweepConfig(num_trials=4, repeats=2, scheduler="fifo"),
+    )
+    assert page.answer.winner is not None
+    assert page.answer.winner.params_set == "t001"
+    assert {trial.trial for trial in page.trials if trial.like_best} == {"t003", "t004"}
+    (listed,) = list_sweeps(str(tmp_path))
+    assert (listed.best, listed.winner, listed.seeds) == (0.8, "t002", 2), "not the value of t002"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.answer.answer import Answer, Standing
+from sweeps.answer.answer import Answer
 from sweeps.answer.gain import Baseline, Compared
 from sweeps.answer.results import read_results
+from sweeps.answer.standing import Standing
 from sweeps.cli.console import console
 from sweeps.cli.display import Display
 from sweeps.cli.results_command import results
@@ -40,6 +41,8 @@ WINNER = Standing(
     repeats=1,
     checkpoint=None,
     error=0.03,
+    why_no_error=None,
+    df=None,
     center=0.9,
 )
 ANSWER = Answer(
@@ -54,6 +57,7 @@ ANSWER = Answer(
     majority=None,
     tied=(),
     not_told_apart=("t004", "t003"),
+    why_not_tested=None,
     row_noise=None,
     trials={},
     failures={},
@@ -135,8 +139,8 @@ def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
         " 0.03075, positive is better); paired t-test p 0.0001, exact sign-flip test p 0.031",
         "1 further comparison, t-test p-values adjusted by Holm's method:",
         "      none, because 5 seeds are too few (at least 6 are needed): t003 against the"
-        " baseline t001, mean difference 0.024 (0.0172 to 0.0308, positive is better); paired"
-        " t-test p 0.00061, exact sign-flip test p 0.062",
+        " baseline t001, mean difference 0.024 over 5 of 6 seeds (0.0172 to 0.0308, positive is"
+        " better); paired t-test p 0.00061, exact sign-flip test p 0.062",
     ]
     named, *further = found.comparisons
     rows_too = dataclasses.replace(named, with_rows=(0.012, 0.038))
@@ -154,9 +158,7 @@ def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
     assert "verdict: none, because the search's winner is the baseline itself" in said
     near = confirmed([0.8, 0.9], {"t002": [0.91236] * 6, "t001": [0.91238] * 6})
     said = lines(confirmation=near)
-    assert said[5].startswith("      t002: 0.91236 (0.91236 to 0.91236)"), (
-        "digits tell it from t001"
-    )
+    assert said[5].startswith("      t002: 0.91236 (every run"), "digits tell it from t001"
     assert said[7].startswith("verdict: none, because every seed gave the same value")
 
 

@@ -99,6 +99,24 @@ def test_a_trial_of_repeated_params_has_their_mean_and_its_error_beside_it():
     ]
 
 
+def test_all_seeds_of_params_like_the_best_are_marked():
+    found = results(repeat_of=None, mean=0.8, mean_error=0.1)
+    again = {"trial": "t004", "repeat_of": "t003"}
+    found["trials"] = [found["trials"][0] | each for each in ({}, {"trial": "t003"}, again)]
+    assert [line.split()[:2] for line in lines(found)[2:]] == [
+        *(["t002", "0.9"], ["t003", "≈"], ["t004", "≈"])
+    ]
+
+
+def test_the_mark_says_that_a_stopped_trial_is_compared_as_far_as_it_trained():
+    found = results(trial="t003")
+    found["trials"].append(found["trials"][0] | {"trial": "t004", "status": "stopped_early"})
+    assert noise_lines(found, top=2) == [
+        "≈: this sweep cannot tell it from the best; trials that did not finish are compared as"
+        " far as they trained"
+    ]
+
+
 def test_what_the_trials_are_made_of_is_said_where_params_are_repeated():
     assert trials_in_words(SweepConfig()) == "32 trials"
     assert trials_in_words(SweepConfig(repeats=4)) == "32 trials: 8 params x 4 seeds"

@@ -279,7 +279,7 @@ def test_a_confirmation_is_in_the_note_and_makes_no_runs(tmp_path: Path) -> None
     fold.apply(end)
     assert [*fold.take()] == []
     assert (
-        "Confirmed with 6 fresh seeds: **better** (t002 against t001).\n\n"
+        "On 6 fresh seeds each: **better** (t002 against t001).\n\n"
         "- t002: 0.91, 95 % interval 0.9006"
     ) in note(find_answer(fold.history, "finished"), domains)
 
@@ -292,7 +292,7 @@ def test_the_note_does_not_call_params_confirmed_without_a_verdict(tmp_path: Pat
     for event in confirmation_events(arms, metric="eval_accuracy"):
         fold.apply(event)
     said = note(find_answer(fold.history, "finished"), sweep.record.space.domains)
-    assert "Confirmed with 2 fresh seeds: **no verdict** (t002 against t001)." in said
+    assert "On 2 fresh seeds each: **no verdict** (t002 against t001)." in said
 
 
 def test_a_paused_trial_is_tagged_so_until_it_runs_again(tmp_path: Path) -> None:

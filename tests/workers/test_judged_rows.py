@@ -71,6 +71,24 @@ def test_nothing_is_said_where_rows_are_not_what_the_metric_counts(
     assert (found.right, found.majority) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("predictions", "labels", "share", "differ"),
+    [
+        (CLASSES, LABELS, 0.5, True),  # as the accuracy of the worst group
+        (np.eye(3)[CLASSES], LABELS, 0.5, True),
+        (CLASSES, LABELS, 7 / 9, False),
+        (None, LABELS, 0.5, False),  # nothing shows that it is not the share
+        (CLASSES / 2, LABELS, 0.5, False),
+        (np.ones((9, 1)), LABELS % 2, 0.5, False),  # one score a row, not one a class
+        (CLASSES, LABELS, 77.8, False),  # in percent
+    ],
+)
+def test_it_is_said_whether_classes_contradict_the_metric_or_are_missing(
+    predictions: Any, labels: Any, share: float, differ: bool
+):
+    assert judged(predictions, labels, share, "eval_worst_group_accuracy").classes_differ == differ
+
+
 LOSSES = np.array([0.1, 0.3, 2.5, 0.2, 0.1, 0.05, 1.7, 0.4, 0.6], np.float32)
 
 

@@ -9,12 +9,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeps.answer.answer import Answer, interval
+from sweeps.answer.answer import Answer
 from sweeps.answer.digits import digits_to_tell_apart
 from sweeps.answer.page.best_so_far import BestSoFar, find_best_so_far
 from sweeps.answer.page.sentences import NOT_COUNTED, amount
 from sweeps.answer.page.what_ran import find_what_ran
 from sweeps.answer.results import Results
+from sweeps.answer.standing import interval
 from sweeps.errors import UserError
 
 

@@ -12,6 +12,7 @@ from sweeps.config import SweepConfig
 from sweeps.planning.forecast import expect
 from sweeps.planning.steps import with_few_steps
 from sweeps.records.history import History
+from sweeps.report import reached
 from sweeps.schedulers.make_scheduler import SCHEDULERS
 from sweeps.space.search_space import SearchSpace
 
@@ -45,7 +46,7 @@ def find_survival(
 
 def _reached(progress: float, history: History, expected: float | None) -> RungReached:
     there = sum(
-        any(report.progress >= progress - 1e-9 for report in trial.reports[-1:])
+        any(reached(report.progress, progress) for report in trial.reports[-1:])
         for trial in history.trials.values()
     )
     return RungReached(progress=progress, trials=there, expected=expected)

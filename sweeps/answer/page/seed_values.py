@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sweeps.answer.answer import Answer
-from sweeps.answer.seed_statistics import Estimate, estimate
+from sweeps.answer.seed_statistics import Estimate
+from sweeps.answer.standing import mean_over_seeds
 from sweeps.records.history import History
 
 SHOWN = 12
@@ -70,7 +71,7 @@ def find_seed_values(history: History, answer: Answer) -> SeedValues | None:
                 baseline=own.id == first,
                 search_value=None,
                 values=tuple(own.values),
-                mean=estimate(own.values),
+                mean=mean_over_seeds(own.values, history.metric),
             )
             for own in sets
             if own.values

@@ -7,10 +7,19 @@ Pure functions. They must not decide who won: `answer/answer.py` does and, with 
 from __future__ import annotations
 
 from sweeps.amounts import counted
-from sweeps.answer.answer import Answer, Standing, interval
+from sweeps.answer.answer import Answer
 from sweeps.answer.confirmation import Arm, Confirmed
+from sweeps.answer.digits import number, percent, span
 from sweeps.answer.gain import gain_in_words
 from sweeps.answer.page.best_so_far import BestSoFar
+from sweeps.answer.standing import Standing, interval
+from sweeps.answer.wording import (
+    difference_in_words,
+    digits_of_answer,
+    digits_of_arms,
+    interval_in_words,
+    unknown_in_words,
+)
 from sweeps.naming import some
 
 NAMED = 4
@@ -40,21 +49,19 @@ def amount(device_s: float) -> str:
 
 def _winner(answer: Answer, winner: Standing) -> str:
     found, total = interval(winner, answer.metric), sum(answer.trials.values())
-    within = ""
+    digits, within = digits_of_answer(answer), ""
     if found is not None:
         chosen = f", {NOT_COUNTED}" if total > 1 else ""
-        within = f" (95 % interval {found[0]:.4g} to {found[1]:.4g}{chosen})"
+        within = f" (95 % interval {span(*found)}{chosen})"
     if winner.repeats > 1:
-        said = (
-            f"The best params are those of {winner.params_set}: {answer.metric} {winner.mean:.4g}"
-            f"{within}, the mean over {winner.seeds} of {winner.repeats} seeds"
-        )
+        mean = f"{answer.metric} {number(winner.mean, digits)}{within}"
+        of_seeds = f"the mean over {winner.seeds} of {winner.repeats} seeds"
+        said = f"The best params are those of {winner.params_set}: {mean}, {of_seeds}"
     else:
         best = f"The best of {total} trials" if total > 1 else "The only trial"
-        said = (
-            f"{best} is {winner.trial} with {answer.metric} {winner.value:.4g}{within}, reached at"
-            f" {winner.progress:.0%} of its training"
-        )
+        value = f"{answer.metric} {number(winner.value, digits)}{within}"
+        at = f"reached at {percent(winner.progress)} of its training"
+        said = f"{best} is {winner.trial} with {value}, {at}"
     if answer.baseline is None:
         return f"{said}."
     gain = gain_in_words(winner.params_set, answer.baseline, answer.compared, answer.gain)
@@ -63,35 +70,37 @@ def _winner(answer: Answer, winner: Standing) -> str:
 
 def _like_it(answer: Answer, winner: Standing) -> str:
     noise = answer.row_noise
-    if sum(answer.trials.values()) == 1:
+    if answer.not_told_apart is None and answer.why_not_tested is None:
         return "There is nothing to compare it with."
-    if answer.not_told_apart is None:
-        seeds = (
-            "one seed each" if winner.repeats == 1 else "no two seeds that gave different values"
-        )
+    if answer.why_not_tested is not None:
+        unknown = unknown_in_words(answer) or ""
         return (
-            f"With {seeds}, it is unknown how much {answer.metric} varies by chance, so this"
-            " ranking may be luck; `confirm` runs the best params again with fresh seeds."
+            f"{unknown[0].upper()}{unknown[1:]}; this ranking may be luck, and `confirm` runs the"
+            " best params again with fresh seeds."
         )
     alone = ""
     if noise is not None:
         alone = (
-            f"; the best leads the mean of {noise.trials} finished trials by {noise.lead:.3g},"
+            f"; the best leads the mean of {noise.trials} finished trials by {number(noise.lead)},"
             f" and of as many equally good trials, the best would lead by about"
-            f" {noise.by_noise:.3g}, by chance in the evaluation rows"
+            f" {number(noise.by_noise)}, by chance in the evaluation rows"
         )
     if not answer.not_told_apart:
         chance = "the choice of evaluation rows" if winner.repeats == 1 else "chance"
-        return f"No other params are so close that {chance} could explain the difference{alone}."
+        unfinished = answer.trials["stopped_early"] + answer.trials["not_ended"]
+        close = "so close, as far as they trained," if unfinished else "so close"
+        return f"No other params are {close} that {chance} could explain the difference{alone}."
     named = some(answer.not_told_apart, NAMED, " and ")
     return f"This sweep cannot tell the best from {named}{alone}."
 
 
 def _confirmed(confirmed: Confirmed, metric: str) -> str:
     named, winner = confirmed.named, confirmed.arms[0]
+    digits = digits_of_arms(confirmed)
     seeds = f"on {len(confirmed.seeds)} fresh seeds"
     if named is None:
-        return f"The winner {winner.params_set} is the baseline itself: {_mean(winner, metric)}."
+        mean = _mean(winner, digits, metric)
+        return f"The winner {winner.params_set} is the baseline itself: {mean}."
     base = confirmed.arm(confirmed.baseline)
     verdict = {
         "better": "is better than",
@@ -101,33 +110,27 @@ def _confirmed(confirmed: Confirmed, metric: str) -> str:
     }[named.verdict]
     said = (
         f"{winner.params_set} {verdict} the baseline {base.params_set}: {seeds}"
-        f" {_mean(winner, metric)} against {_mean(base, '')}"
+        f" {_mean(winner, digits, metric)} against {_mean(base, digits)}"
     )
     found = named.difference
-    if found is not None and found.low is not None and found.high is not None:
-        said += (
-            f", a mean difference of {found.mean:.4g} ({found.low:.4g} to {found.high:.4g},"
-            " positive is better)"
-        )
+    if found is not None and found.n > 1:
+        said += f", {difference_in_words(found, len(confirmed.seeds))}"
     if named.with_rows is not None:
-        low, high = named.with_rows
-        said += f"; {low:.4g} to {high:.4g} with the noise of the evaluation rows"
+        said += f"; {span(*named.with_rows)} with the noise of the evaluation rows"
     if confirmed.passed_over is not None:
         said += f"; {confirmed.passed_over}"
     return f"{said}."
 
 
-def _mean(arm: Arm, metric: str) -> str:
+def _mean(arm: Arm, digits: int, metric: str = "") -> str:
     found = arm.confirmed
     if found is None:
         return "no value (every run failed)"
-    notes = []
-    if found.low is not None and found.high is not None:
-        notes.append(f"95 % interval {found.low:.4g} to {found.high:.4g}")
+    notes = [interval_in_words(found, digits, "95 % interval ")]
     if arm.failed:
         notes.append(f"{arm.failed} of {len(arm.values)} runs failed")
-    within = f" ({'; '.join(notes)})" if notes else ""
-    return f"{metric} {found.mean:.4g}{within}".strip()
+    within = "; ".join(filter(None, notes))
+    return f"{metric} {number(found.mean, digits)}{f' ({within})' if within else ''}".strip()
 
 
 def _optimism(confirmed: Confirmed, metric: str) -> str:
@@ -144,11 +147,13 @@ def _optimism(confirmed: Confirmed, metric: str) -> str:
     )
     if winner.optimism is None or winner.search_value is None:
         return f"The search's own value for the winner is not comparable{further}."
-    seen = f"The search saw {metric} {winner.search_value:.4g} for the winner"
+    seen = f"The search saw {metric} {number(winner.search_value)} for the winner"
     if winner.optimism == 0:
         return f"{seen}, as did the fresh seeds{further}."
     luck = "more" if winner.optimism > 0 else "less"
-    return f"{seen}, {abs(winner.optimism):.3g} {luck} favourable than the fresh seeds{further}."
+    return (
+        f"{seen}, {number(abs(winner.optimism))} {luck} favourable than the fresh seeds{further}."
+    )
 
 
 def _cost(answer: Answer, cost: BestSoFar) -> str:

@@ -9,10 +9,10 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeps.answer.answer import Standing
-from sweeps.answer.digits import number, one_line
+from sweeps.answer.digits import number, one_line, percent
 from sweeps.answer.page.comparison_page import ComparisonPage
 from sweeps.answer.page.sweep_page import SweepPage
+from sweeps.answer.standing import Standing
 
 
 def sweep_as_html(page: SweepPage, params: Mapping[str, Mapping[str, Any]]) -> str:
@@ -28,13 +28,16 @@ def sweep_as_html(page: SweepPage, params: Mapping[str, Mapping[str, Any]]) -> s
             f"{trial.trial}{' ◆' if trial.trial == winner else ' ≈' if trial.like_best else ''}",
             number(trial.value, page.digits),
             trial.status.replace("_", " "),
-            "-" if trial.at is None else f"{trial.at:.0%}",
+            "-" if trial.at is None else percent(trial.at),
             one_line(params[trial.trial]),
         )
         for trial in page.trials
     ]
     head = ("trial", page.answer.metric, "status", "best at", "params")
-    caption = "Best first. ◆ is the best; ≈ marks what this sweep cannot tell from it."
+    caption = (
+        "Best first. ◆ is the best; ≈ marks what this sweep cannot tell from it, as far as it"
+        " trained."
+    )
     return _html(page.sweep, page.sentences, caption, head, rows)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sweeps.answer.answer import Answer, interval
+from sweeps.answer.answer import Answer
 from sweeps.answer.digits import BEST, digits_to_tell_apart
 from sweeps.answer.page.axes import Axis, find_axes, find_values
 from sweeps.answer.page.best_so_far import BestSoFar, find_best_so_far
@@ -23,6 +23,7 @@ from sweeps.answer.page.sentences import three_sentences
 from sweeps.answer.page.timeline import Timeline, find_timeline
 from sweeps.answer.page.what_ran import WhatRan, find_what_ran
 from sweeps.answer.results import Results
+from sweeps.answer.standing import interval
 from sweeps.records.history import trial_status
 from sweeps.records.trial import Trial
 
@@ -39,7 +40,7 @@ class ShownTrial:
     at: float | None
     """Share of the trial done at that value."""
     like_best: bool
-    """Whether the sweep cannot tell its params apart from the best."""
+    """Whether the sweep cannot tell its params, which are not the best, apart from the best."""
     curve: Sequence[tuple[float, float]]
     """The share done and the value of each evaluation with a finite value."""
     values: Sequence[float | None]
@@ -98,7 +99,7 @@ def sweep_page(results: Results) -> SweepPage:
     space = searched_space(record.space)
     winner = answer.winner
     best_so_far = find_best_so_far(results.events, history, answer.device_s)
-    like_best = {winner.params_set, *(answer.not_told_apart or ())} if winner else set()
+    like_best = set(answer.not_told_apart or ())
     shares, params_sets = importances(space, history)
     now = time.time()
     until = now if results.status == "running" else history.newest or now

@@ -179,7 +179,7 @@ def _arms(history: History, top: int) -> tuple[list[str], str]:
     """Return the params sets to run again, the search's winner first, and the baseline's.
 
     The baseline is the first params set that can be confirmed: `first_params[0]` or, if the space
-    has none, the searcher's first proposal, made before it had seen any result.
+    has none, the searcher's first proposal, made before it had seen a result of this sweep.
     """
     ranked = _ranked(history)
     baseline = next(one.id for one in history.sets() if one.id in ranked)

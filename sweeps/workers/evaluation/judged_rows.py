@@ -31,6 +31,8 @@ class Judged:
     labels_per_row: int | None = None
     right: str | None = None
     """See `Report.right_rows`."""
+    classes_differ: bool = False
+    """See `Report.classes_differ`."""
     majority: float | None = None
     """See `Report.majority`."""
     parts: str | None = None
@@ -62,14 +64,19 @@ class JudgedRows:
             value = output.metrics[self._metric]
             predictions, labels = output.predictions, output.label_ids
             right = parts = None
-            if may_be_share_of_rows(self._metric):
-                right = _right_rows(predictions, labels, value)
+            differ = False
+            if may_be_share_of_rows(self._metric) and 0 <= value <= 1:  # not in percent
+                rows = _right_rows(predictions, labels)
+                differ = rows is not None and not math.isclose(rows.mean(), value, abs_tol=1e-6)
+                if rows is not None and not differ:
+                    right = f"{_checksum(labels)}:{np.packbits(rows).tobytes().hex()}"
             if right is None and isinstance(labels, np.ndarray):
                 parts = self._row_parts(predictions, labels, value)
             judged = Judged(
                 rows=output.num_samples,
                 labels_per_row=_labels_of_a_row(labels),
                 right=right,
+                classes_differ=differ,
                 majority=_majority(labels) if right is not None else None,
                 parts=parts,
             )
@@ -163,22 +170,21 @@ def _majority(labels: np.ndarray) -> float:
     return float(counts.max() / len(labels))
 
 
-def _right_rows(predictions: Any, labels: Any, share: float) -> str | None:
-    """Return `Report.right_rows` from predicted classes or scores, if they reproduce the metric.
+def _right_rows(predictions: Any, labels: Any) -> np.ndarray | None:
+    """Return of each row whether its class is right (rows,); None if there are no classes.
 
     Args:
         predictions: Integer classes (rows,) or scores (rows, classes); the first item of a tuple.
         labels: Integer classes (rows,).
-        share: The value of the metric.
     """
     found = predictions[0] if isinstance(predictions, tuple) and predictions else predictions
     if not isinstance(found, np.ndarray) or not isinstance(labels, np.ndarray):
         return None
-    classes = found.argmax(axis=-1) if found.ndim == 2 else found
-    integers = np.issubdtype(classes.dtype, np.integer) and np.issubdtype(labels.dtype, np.integer)
-    if not integers or labels.ndim != 1 or classes.shape != labels.shape or not len(labels):
+    if labels.ndim != 1 or not len(labels) or not np.issubdtype(labels.dtype, np.integer):
         return None
-    right = classes == labels
-    if not math.isclose(right.mean(), share, abs_tol=1e-6):
+    if found.ndim == 2 and _are_classes(labels, found.shape):
+        found = found.argmax(axis=-1)
+    if not np.issubdtype(found.dtype, np.integer) or found.shape != labels.shape:
         return None
-    return f"{_checksum(labels)}:{np.packbits(right).tobytes().hex()}"
+    right: np.ndarray = found == labels
+    return right

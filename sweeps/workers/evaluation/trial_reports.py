@@ -108,6 +108,7 @@ class TrialReports:
             eval_rows=judged.rows,
             labels_per_row=judged.labels_per_row,
             right_rows=judged.right,
+            classes_differ=judged.classes_differ,
             majority=judged.majority,
             row_parts=judged.parts,
             train_s=time.monotonic() - self._started,

@@ -17,7 +17,11 @@
     const size = Math.abs(short);
     return size !== 0 && (size < 1e-3 || size >= 1e7) ? short.toExponential() : String(short);
   }
-  const percent = (x) => `${Math.round(100 * x)}%`;
+  const percent = (x) => {
+    // Only a whole trial is at 100%.
+    const digits = x < 1 ? [0, 1, 2, 3].find((n) => Number((100 * x).toFixed(n)) < 100) : 0;
+    return `${digits ? (100 * x).toFixed(digits) : Math.round(100 * x)}%`;
+  };
   const word = (status) => status.replaceAll("_", " ");
   const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
   const hours = (s) =>
@@ -382,7 +386,7 @@
         : `<tr><td style="padding-right:10px;opacity:.75">${escaped(axis.key)}</td><td>${escaped(scales[i].text(trial.values[i]))}</td></tr>`,
     );
     return (
-      `<b>${escaped(trial.trial)}</b> · ${escaped(word(trial.status))}${trial.like_best && trial.trial !== winner ? " · ≈ the best" : ""}<br>` +
+      `<b>${escaped(trial.trial)}</b> · ${escaped(word(trial.status))}${trial.like_best ? " · ≈ the best" : ""}<br>` +
       `${escaped(metric)} <b>${number(trial.value)}</b>${trial.at === null ? "" : ` at ${percent(trial.at)}`}<table>${rows.join("")}</table>`
     );
   }
@@ -459,16 +463,19 @@
         make("div", {class: "what"}, what),
       );
     const tiles = make("div", {class: "tiles"});
-    const around = (mean, interval) =>
-      interval && interval[0] !== null
-        ? `${number(mean)} ± ${number((interval[1] - interval[0]) / 2, 2)}`
-        : number(mean);
+    const within = (interval) =>
+      interval && interval[0] !== null ? `, ${number(interval[0])} to ${number(interval[1])}` : "";
     if (answer.winner) {
       const fresh = answer.confirmation?.ended && answer.confirmation.arms[0].confirmed;
       if (fresh)
-        tiles.append(tile(around(fresh.mean, [fresh.low, fresh.high]), `${metric}, confirmed`));
+        tiles.append(
+          tile(number(fresh.mean), `${metric}, confirmed${within([fresh.low, fresh.high])}`),
+        );
       tiles.append(
-        tile(around(answer.winner.mean, data.interval), `${metric}, best of the search`),
+        tile(
+          number(answer.winner.mean),
+          `${metric}, best of the search${within(data.interval)}`,
+        ),
       );
       const first = answer.baseline;
       if (answer.gain !== null && first.params_set !== answer.winner.params_set) {
@@ -1417,7 +1424,7 @@
       make(
         "p",
         {class: "caption"},
-        "Best first. ◆ is the best; ≈ marks trials that this sweep cannot tell from it. “show” highlights a trial in all charts.",
+        "Best first. ◆ is the best; ≈ marks trials that this sweep cannot tell from it, as far as they trained. “show” highlights a trial in all charts.",
       ),
       make(
         "div",
