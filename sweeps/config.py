@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -190,6 +191,13 @@ def is_uri(storage: str | Path) -> bool:
 def storage_folder(storage: str | Path) -> Path:
     """Return the local folder of all sweeps, absolute; `./results` if the storage is a URI."""
     return Path("results" if is_uri(storage) else storage).expanduser().resolve()
+
+
+def command(*words: str, storage: str | Path) -> str:
+    """Return a `sweeps` command line, with `--storage` unless it is the default."""
+    if is_uri(storage) or storage_folder(storage) != storage_folder(SweepConfig().storage):
+        words = (*words, "--storage", str(storage))
+    return shlex.join(["python", "-m", "sweeps", *words])
 
 
 def default_tracking_uri(storage: Path) -> str:

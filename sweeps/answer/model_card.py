@@ -32,6 +32,7 @@ from sweeps.answer.trained_from import (
     licence_of,
     source_of,
 )
+from sweeps.config import command
 from sweeps.naming import some
 from sweeps.records.history import History
 from sweeps.records.trial import Trial
@@ -345,9 +346,10 @@ def _origin(results: Results, provenance: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "\nThe command that ran the sweep, and the one that repeats it where the sweep is stored:\n"
     )
-    again = f"python -m sweeps run --from {provenance['sweep']}"
+    words = ["run", "--from", provenance["sweep"]]
     if provenance["trial"] in results.history.trials:
-        again += f" --trial {provenance['trial']}"
+        words += ["--trial", provenance["trial"]]
+    again = command(*words, storage=record.config.storage)
     yield f"```bash\n{record.command}\n{again}\n```"
 
 

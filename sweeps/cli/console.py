@@ -1,4 +1,4 @@
-"""The console: lines for a person, errors, JSON, and the commands that they name.
+"""The console: lines for a person, errors, JSON, and the command that was typed.
 
 Runs in the sweep process and in every verb. It must not know what a value is for.
 """
@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TextIO, cast
 
 from rich.console import Console, RenderableType
@@ -112,14 +111,6 @@ def print_error(text: str) -> None:
         file=stderr, highlight=False, soft_wrap=not stderr.isatty(), emoji=False, markup=False
     )
     plain.print(redact(text))
-
-
-def command(*words: str, storage: str) -> str:
-    """Return a `sweeps` command line, with `--storage` unless it is the default."""
-    line = ["python", "-m", "sweeps", *words]
-    if Path(storage).resolve() != Path("results").resolve():
-        line += ["--storage", str(storage)]
-    return shlex.join(line)
 
 
 def this_command() -> str:

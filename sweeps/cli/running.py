@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from sweeps.cli.console import command, print_error, stdout_may_fail
+from sweeps.cli.console import print_error, stdout_may_fail
 from sweeps.cli.display import Display
 from sweeps.cli.notebook import Cell, in_notebook, print_in_cell
 from sweeps.cli.output import Output
+from sweeps.config import command
 from sweeps.driver.followers import Follower
 from sweeps.driver.sweep import Outcome, confirm_request, resume_request, run_request
 from sweeps.planning.request import Request

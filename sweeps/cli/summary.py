@@ -16,9 +16,9 @@ from sweeps.answer.gain import gain_in_words
 from sweeps.answer.results import read_results, traceback_file
 from sweeps.answer.wording import digits_of_answer, unknown_in_words
 from sweeps.cli.confirmation_lines import confirmation_lines
-from sweeps.cli.console import command, console, say
+from sweeps.cli.console import console, say
 from sweeps.cli.tables import majority_lines, so_far_lines, tie_lines
-from sweeps.config import SweepConfig
+from sweeps.config import SweepConfig, command
 from sweeps.errors import UserError
 from sweeps.naming import some
 from sweeps.records.folder import SweepFolder

@@ -199,7 +199,8 @@ def _run(
             check_reach(request.config, len(nodes), autoscaling=autoscaling)
         layout = lay_out(nodes, request.config, streams=streams, autoscaling=autoscaling)
         observers = [history.apply, followers.event]
-        log = EventLog(folder.events_file, observers, verb="resume" if asked is None else "confirm")
+        again = folder.command("resume" if asked is None else "confirm")
+        log = EventLog(folder.events_file, observers, again)
         stack.callback(log.close)
         past = fold(folder.events_file, history)
         followers.begin(
@@ -331,8 +332,8 @@ def _log_end(last: Round, log: Log, control: Control, folder: SweepFolder) -> Sw
     if not control.all_ended():
         verb = "confirm" if isinstance(log, ConfirmationLog) else "resume"
         return SweepError(
-            "the sweep stopped before all of its trials had ended; to continue, run: python -m"
-            f" sweeps {verb} {folder.id}"
+            "the sweep stopped before all of its trials had ended; to continue, run:"
+            f" {folder.command(verb)}"
         )
     history = control.history
     _fetch_best(folder, history)

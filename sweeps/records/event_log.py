@@ -10,7 +10,6 @@ import dataclasses
 import fcntl
 import json
 import os
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,6 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from sweeps.errors import SweepError, UserError
 from sweeps.records.events import EVENTS, Event, OfConfirmation, Reported
+from sweeps.records.folder import SweepFolder
 from sweeps.report import LogEntry, Report
 from sweeps.secrets import without_secrets
 
@@ -159,17 +159,17 @@ class EventLog:
     Args:
         path: `events.jsonl`, made if missing.
         observers: Called with each event once it is on disk, in log order; more may be added later.
-        verb: The verb that continues what this process does, for messages.
+        again: The command that continues what this process does, for messages; None: a `resume`.
 
     Raises:
         SweepIsRunning: Another process holds the log.
     """
 
     def __init__(
-        self, path: Path, observers: Sequence[Callable[[Event], None]], verb: str = "resume"
+        self, path: Path, observers: Sequence[Callable[[Event], None]], again: str | None = None
     ) -> None:
         self._file = path.open("ab", buffering=0)
-        self._again = f"{verb} {shlex.quote(path.parent.name)}"
+        self._again = again or SweepFolder(path.parent).command("resume")
         self._failed: SweepError | None = None
         # A reader's `is_held` holds the lock for an instant.
         tries = Retrying(
@@ -202,7 +202,7 @@ class EventLog:
         except OSError as error:
             self._failed = SweepError(
                 f"cannot write to {self._file.name} ({error.strerror or error}), so the sweep"
-                " stops. Once it can be written again (is the disk full?), run: python -m sweeps"
+                " stops. Once it can be written again (is the disk full?), run:"
                 f" {self._again}"
             )
             raise self._failed from error
@@ -229,7 +229,7 @@ class EventLog:
                 "is gone: the sweep's folder was moved or deleted, so the sweep stops. If you moved"
                 " it, move it back, then"
             )
-        self._failed = SweepError(f"{self._file.name} {why} run: python -m sweeps {self._again}")
+        self._failed = SweepError(f"{self._file.name} {why} run: {self._again}")
         raise self._failed
 
     def _write(self, events: Sequence[Event]) -> None:

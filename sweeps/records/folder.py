@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweeps.config import command
 from sweeps.naming import pick, some
 
 NAME_BYTES = 180
@@ -36,6 +37,10 @@ class SweepFolder:
     def id(self) -> str:
         """The sweep id."""
         return self.path.name
+
+    def command(self, verb: str, *options: str) -> str:
+        """Return the command line of a verb that finds the sweep here."""
+        return command(verb, self.id, *options, storage=self.storage or self.path.parent)
 
     @property
     def record_file(self) -> Path:

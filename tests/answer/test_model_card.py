@@ -92,6 +92,14 @@ def test_the_card_says_how_the_model_was_found_and_how_it_is_repeated(make: Made
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_card_repeats_the_sweep_where_it_is_stored(make: Made, out: Path):
+    results = make()
+    config = dataclasses.replace(results.record.config, storage="elsewhere")
+    write_record(results.folder, dataclasses.replace(results.record, config=config))
+    _, text = card_of(read_results(results.folder), out)
+    assert f"run --from {results.folder.id} --trial t001 --storage elsewhere\n" in text
+
+
 def test_the_card_of_a_space_without_a_file_says_that_nothing_repeats_it(make: Made, out: Path):
     results = make()
     source = dataclasses.replace(results.record.source, file=None)

@@ -275,8 +275,11 @@ def test_what_cannot_be_confirmed_is_refused(tmp_path: Path, searched: Sweep):
     interrupted = Sweep(tmp_path / "interrupted")
     with pytest.raises(Cut):
         interrupted.run(40)
-    with pytest.raises(UserError, match="was interrupted, so its winner may still change"):
+    with pytest.raises(UserError, match="was interrupted, so its winner may still change") as told:
         made(interrupted)
+    folder = interrupted.folder
+    again = f"python -m sweeps resume {folder.id} --storage {folder.path.parent}"
+    assert str(told.value).endswith(again)
     for numbers, message in (
         ({"seeds": 21}, "must be between 2 and 20"),
         ({"top": 0}, "at least 1"),

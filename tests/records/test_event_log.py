@@ -290,7 +290,7 @@ def test_a_log_whose_folder_is_taken_away_says_so_and_tells_nobody_of_what_is_lo
         assert str(raised.value) == (
             f"{folder}/events.jsonl is gone: the sweep's folder was moved or deleted, so the sweep"
             " stops. If you moved it, move it back, then run: python -m sweeps resume"
-            f" {folder.name}"
+            f" {folder.name} --storage {tmp_path}"
         )
     with pytest.raises(SweepError):
         log.check()
@@ -344,6 +344,7 @@ print(len(seen))
     assert message == (
         f"cannot write to {path} (File too large), so the sweep stops. Once it can be written"
         " again (is the disk full?), run: python -m sweeps resume curves-20261123-0741-k3f9"
+        f" --storage {tmp_path}"
     )
     assert path.stat().st_size == 2000
     assert len(list(read_events(path))) == int(seen) > 10, "the torn line does not count"

@@ -171,3 +171,16 @@ def test_the_files_of_a_sweep_stand_where_the_readme_says(tmp_path: Path):
         "checkpoints",
         "logs",
     ]
+
+
+def test_a_command_that_is_printed_finds_the_sweep_where_it_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    sweep = "curves-20261123-0741-k3f9"
+    resume = f"python -m sweeps resume {sweep}"
+    assert SweepFolder(tmp_path / "results" / sweep).command("resume") == resume
+    elsewhere = SweepFolder(tmp_path / "my runs" / sweep)
+    assert elsewhere.command("resume") == f"{resume} --storage '{tmp_path}/my runs'"
+    remote = SweepFolder(tmp_path / "results" / sweep, "s3://bucket/runs?region=eu")
+    assert remote.command("resume") == f"{resume} --storage 's3://bucket/runs?region=eu'"

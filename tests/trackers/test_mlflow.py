@@ -844,7 +844,7 @@ def test_there_is_no_link_to_a_sweep_that_mlflow_does_not_track(new_sweep: Any) 
         sweep_link(sweep.folder, "http://127.0.0.1:5000")
     assert str(refused.value) == (
         f"{sweep.folder.id} is not in MLflow; to write it there, run: python -m sweeps resume"
-        f" {sweep.folder.id} --tracker mlflow"
+        f" {sweep.folder.id} --tracker mlflow --storage {sweep.folder.path.parent}"
     )
 
 

@@ -6,13 +6,12 @@ Pure functions over the sweep's record. They must not know how it is shown.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sweeps.answer.results import Results
-from sweeps.config import SweepConfig
+from sweeps.config import SweepConfig, command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +47,9 @@ def find_what_ran(results: Results) -> WhatRan:
         commit = f"{git.commit}{' with uncommitted changes' if git.dirty else ''} on {git.branch}"
     repeat, confirm = None, f"sweeps.confirm({results.folder.id!r}, space=...)"
     if record.source.file is not None:
-        repeat = _command(record.config, "run", "--from", results.folder.id)
-        confirm = _command(record.config, "confirm", results.folder.id)
+        storage = record.config.storage
+        repeat = command("run", "--from", results.folder.id, storage=storage)
+        confirm = command("confirm", results.folder.id, storage=storage)
     return WhatRan(
         command=record.command,
         repeat=repeat,
@@ -72,11 +72,6 @@ def find_what_ran(results: Results) -> WhatRan:
             **_changed(record.config),
         },
     )
-
-
-def _command(config: SweepConfig, *words: str) -> str:
-    storage = [] if config.storage == SweepConfig().storage else ["--storage", config.storage]
-    return shlex.join(["python", "-m", "sweeps", *words, *storage])
 
 
 def _changed(config: SweepConfig) -> dict[str, str]:

@@ -72,8 +72,8 @@ def make_confirmation(
         raise locked(folder.id)
     if history.ended is None:
         raise UserError(
-            f"{folder.id} was interrupted, so its winner may still change. Resume it first: python"
-            f" -m sweeps resume {folder.id}"
+            f"{folder.id} was interrupted, so its winner may still change. Resume it first:"
+            f" {folder.command('resume')}"
         )
     if "seed" in record.space.tuned:
         raise UserError(

@@ -55,8 +55,8 @@ def sweep_in_mlflow(folder: SweepFolder) -> Ids:
     record = read_record(folder)
     if "mlflow" not in record.config.trackers:
         raise UserError(
-            f"{folder.id} is not in MLflow; to write it there, run: python -m sweeps resume"
-            f" {folder.id} --tracker mlflow"
+            f"{folder.id} is not in MLflow; to write it there, run:"
+            f" {folder.command('resume', '--tracker', 'mlflow')}"
         )
     ids = remembered(folder, record, load_state(folder, "mlflow"))
     if ids is None or SWEEP not in ids.runs:
