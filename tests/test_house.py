@@ -55,6 +55,7 @@ ORDER = (
             "durations",
             "declared_types",
             "secrets",
+            "texts",
             "report",
             "config",
         ),

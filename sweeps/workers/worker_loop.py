@@ -26,11 +26,11 @@ from ray.actor import ActorHandle
 from sweeps.errors import SweepError
 from sweeps.records.folder import SweepFolder
 from sweeps.records.log_reading import job_line, worker_log
-from sweeps.secrets import redact, redact_output
+from sweeps.secrets import redact_output
 from sweeps.space.arguments import Devices
 from sweeps.space.no_command_line import without_command_line
 from sweeps.space.search_space import SearchSpace
-from sweeps.workers.failures.raised_errors import describe
+from sweeps.workers.failures.raised_errors import describe, readable
 from sweeps.workers.gpu_use import GpuUse
 from sweeps.workers.host_memory import memory_kills
 from sweeps.workers.isolation.isolated import Isolated
@@ -147,7 +147,7 @@ class _Worker:
                 return 0.0
             return train(space, job, fits=self._fits, **alike)
         except (Exception, SystemExit) as error:
-            text = redact(traceback.format_exc())
+            text = readable(traceback.format_exc())
             logger.error(text)
             described = describe(
                 error,

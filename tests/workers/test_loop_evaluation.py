@@ -325,6 +325,12 @@ def test_a_misspelt_metric_is_not_looked_for_in_an_unrelated_array(judged: str, 
     assert words in str(told.value)
 
 
+def test_the_name_of_a_metric_can_be_written_anywhere():
+    """A tracker's process encodes it, and would end at a lone surrogate each time it starts."""
+    returned = {"eval_loss": 1.0, "eval_\udc80": 0.5}
+    assert numbers_of(returned, "eval_loss", [returned]) == {"eval_loss": 1.0, "eval_\\udc80": 0.5}
+
+
 def test_an_evaluation_that_returns_nothing_is_said(tmp_path: Path):
     class Forgets(Trainer):
         def evaluate(self, *args: Any, **options: Any) -> None:  # type: ignore[override]

@@ -130,6 +130,31 @@ def test_code_that_cannot_be_imported_a_second_time_gets_another_process(
         assert (signals.left_by, told) == ("misplaced", [])
 
 
+def test_what_an_error_says_can_be_written_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """A lone surrogate stands for a byte that is not UTF-8, for example in the name of a file."""
+
+    def opened(*_: Any) -> None:
+        raise ValueError("bad \udc80")
+
+    told: list[JobError] = []
+    exchange: Any = SimpleNamespace(
+        failed=SimpleNamespace(remote=lambda group, error: told.append(error))
+    )
+    monkeypatch.setattr(worker_loop.ray, "get", lambda answer: answer)
+    monkeypatch.setattr(worker_loop, "opened", opened)
+    definition: Any = SimpleNamespace(space=b"", started_in=tmp_path)
+    isolated: Any = SimpleNamespace(begin_job=lambda: None, is_fresh=True)
+    job = Job(trial="t001", attempt=1, params=PARAMS, seed=0, checkpoint=None)
+    with pytest.raises(SweepError, match=r"bad \\udc80"):
+        worker(exchange, definition, tmp_path, isolated).run(job, Signals())
+    (error,) = told
+    assert error.message == r"ValueError: bad \udc80"
+    assert error.traceback.endswith("ValueError: bad \\udc80\n")
+    assert caplog.messages == [error.traceback]
+
+
 @pytest.mark.parametrize("imported", [True, False])
 def test_all_ranks_leave_a_job_if_one_of_them_cannot_import_the_code_again(
     imported: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from sweeps.errors import UserError
 from sweeps.naming import nearest
+from sweeps.texts import encodable
 
 
 def of_rank_0(returned: Any) -> MutableMapping[str, Any]:
@@ -57,12 +58,9 @@ def numbers_of(
         UserError: The judged metric is not a number, is perhaps inside a value that is not a
             number, or is misspelt beside such a value; or HF cannot save what was logged.
     """
-    numbers = {
-        name: float(value)
-        for name, value in metrics.items()
-        if name != "epoch" and isinstance(value, int | float)
-    }
-    others = {name: value for name, value in metrics.items() if name not in (*numbers, "epoch")}
+    returned = {encodable(str(name)): value for name, value in metrics.items() if name != "epoch"}
+    numbers = {n: float(value) for n, value in returned.items() if isinstance(value, int | float)}
+    others = {name: value for name, value in returned.items() if name not in numbers}
     available = f"available numbers: {', '.join(sorted(numbers)) or 'none'}"
     if others and metric not in numbers:
         around = (name for name in others if metric.startswith(f"{name}_"))

@@ -15,6 +15,7 @@ from sweeps.records.events import Phase
 from sweeps.records.remote import StorageFailed
 from sweeps.secrets import redact
 from sweeps.space.user_code import ended_process
+from sweeps.texts import encodable
 from sweeps.workers.failures.left_behind import left_behind
 from sweeps.workers.failures.lost_peers import lost_peer
 from sweeps.workers.failures.out_of_memory import exhausted_memory
@@ -44,7 +45,7 @@ def describe(
 
     Args:
         error: The error.
-        traceback: Its traceback, without secrets.
+        traceback: Its traceback, as `readable`.
         rank: The rank that raised it.
         phase: What the trial was doing.
         definition: The sweep's definition.
@@ -53,7 +54,7 @@ def describe(
     where = left_behind(error, code, definition.space)
     return JobError(
         rank=rank,
-        message=redact(in_one_line(error, code, definition.started_in) + where),
+        message=readable(in_one_line(error, code, definition.started_in) + where),
         traceback=traceback,
         out_of_memory=exhausted_memory(error),
         storage=storage_failed(error),
@@ -61,6 +62,11 @@ def describe(
         fixable=isinstance(error, UserError),
         connection=lost_peer(error),
     )
+
+
+def readable(text: str) -> str:
+    """Return what an error says without secrets, and so that every file and process can take it."""
+    return encodable(redact(text))
 
 
 def _missing(name: str, code: Path, started_in: Path) -> str:
