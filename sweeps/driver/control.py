@@ -6,11 +6,12 @@ come in as values.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Literal
+from typing import Literal, TypeVar
 
 from sweeps.config import SweepConfig
 from sweeps.driver import smoke_outcome as smoke
@@ -31,7 +32,12 @@ from sweeps.records.trial import Trial, count
 from sweeps.schedulers.base import Scheduler
 from sweeps.space.arguments import may_take_fewer_rows
 from sweeps.space.search_space import SearchSpace, with_prefix
+from sweeps.texts import shortened
 from sweeps.workers.job import SMOKE, Job, Reply
+
+TRACEBACK = 50_000
+"""How many characters of a traceback go to the log; those of an exception's text have no limit."""
+Ended = TypeVar("Ended", ev.SmokeEnded, ev.AttemptEnded)
 
 
 class Control:
@@ -228,7 +234,7 @@ class Control:
         return None
 
     def _smoke_ended(self, ended: ev.SmokeEnded) -> Submission | None:
-        self._write_traceback(SMOKE, ended)
+        ended = self._file_traceback(SMOKE, ended)
         self._keeper.clear_smoke()
         self._log.append(ended)
         self._smoke_failures += ended.outcome == "error"
@@ -239,13 +245,18 @@ class Control:
         again = self.smoke_job()
         return (again, {}) if again is not None else None
 
-    def _write_traceback(self, of: str, ended: ev.SmokeEnded | ev.AttemptEnded) -> None:
-        if ended.traceback:
-            with suppress(OSError):  # a full disk; the event has the traceback, too
-                self._folder.traceback(of, ended.attempt).write_text(ended.traceback)
+    def _file_traceback(self, of: str, ended: Ended) -> Ended:
+        """Write the traceback to its file; return the event as it is logged, with a shorter one."""
+        if not ended.traceback:
+            return ended
+        with suppress(OSError):  # a full disk; the event has the traceback, too
+            self._folder.traceback(of, ended.attempt).write_text(ended.traceback)
+        # The same text for the same error: `verdict` compares the tracebacks of two attempts.
+        traceback = shortened(ended.traceback, TRACEBACK, "the traceback files in logs/")
+        return dataclasses.replace(ended, traceback=traceback)
 
     def _attempt_ended(self, attempt: ev.AttemptEnded) -> Submission | None:
-        self._write_traceback(attempt.trial, attempt)
+        attempt = self._file_traceback(attempt.trial, attempt)
         trial = self.history.trials[attempt.trial]
         end = self._reached_end(trial) or (
             None

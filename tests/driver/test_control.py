@@ -601,6 +601,26 @@ def test_what_the_user_can_fix_ends_the_sweep_unless_other_params_work(tmp_path:
     assert groups.status(fifth) == "waiting", "a full disk is no trial's fault"
 
 
+def test_a_very_long_traceback_is_whole_in_its_file_and_short_in_the_log(tmp_path: Path):
+    """Every verb reads the log."""
+    groups = Groups(Sweep(tmp_path / "curves-1", dataclasses.replace(CONFIG, smoke=False)))
+    place = 'Traceback:\n  File "space.py", line 9, in build\n'
+    text = f"{place}ValueError: {'ü' * 5_000_000}\n"
+    trial = groups.start()
+    assert groups.leave(trial, "error", message="long", traceback=text) is not None
+    groups.take_job(groups.control._submission(groups.history.trials[trial]))
+    assert groups.leave(trial, "error", message="long", traceback=text) is None, "twice alike"
+    assert groups.status(trial) == "failed"
+    for attempt in (1, 2):
+        assert groups.sweep.folder.traceback(trial, attempt).read_text() == text
+    ends = [event for event in groups.sweep.events if isinstance(event, ev.AttemptEnded)]
+    assert [event.traceback for event in ends] == [ends[0].traceback] * 2
+    logged = ends[0].traceback or ""
+    assert logged.startswith(f"{place}ValueError: üü")
+    assert "left out; see the traceback files in logs/) … ü" in logged
+    assert groups.sweep.folder.events_file.stat().st_size < 1_000_000
+
+
 class Groups:
     """A sweep with several worker groups, played step by step."""
 

@@ -32,3 +32,11 @@ def test_a_file_that_is_too_large_is_the_fault_of_the_trial_that_lowered_the_lim
         assert not storage_failed(too_large)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_an_error_with_a_very_long_text_is_one_short_line(tmp_path: Path):
+    """Every verb that shows the trial prints it."""
+    said = in_one_line(ValueError("ü" * 5_000_000), tmp_path, tmp_path)
+    assert said.startswith("ValueError: üü")
+    assert "characters left out; see the traceback)" in said
+    assert len(said) < 2200

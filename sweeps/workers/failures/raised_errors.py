@@ -15,13 +15,15 @@ from sweeps.records.events import Phase
 from sweeps.records.remote import StorageFailed
 from sweeps.secrets import redact
 from sweeps.space.user_code import ended_process
-from sweeps.texts import encodable
+from sweeps.texts import encodable, shortened
 from sweeps.workers.failures.left_behind import left_behind
 from sweeps.workers.failures.lost_peers import lost_peer
 from sweeps.workers.failures.out_of_memory import exhausted_memory
 from sweeps.workers.job import Definition
 from sweeps.workers.messages import JobError
 
+LONGEST = 2000
+"""How many characters of an error's text stay in its line; its traceback has all of them."""
 _NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 _CANNOT_WRITE = (
     *("(os error 28)", "(os error 27)", "(os error 122)"),
@@ -89,7 +91,7 @@ def in_one_line(error: BaseException, code: Path, started_in: Path) -> str:
     if isinstance(error, SystemExit):  # lacks the line of the user's code
         error = ended_process(error)
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    text = text.strip().split("\n")[0]
+    text = shortened(text.strip().split("\n")[0], LONGEST, "the traceback")
     if exhausted_memory(error):
         text = "; ".join([text.rstrip("."), *getattr(error, "__notes__", ())])
     if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
