@@ -6,20 +6,49 @@ written.
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sweeps.errors import UserError
 
 CACHE_TAG = "CACHEDIR.TAG"
 """Marks a folder whose content can be regenerated (https://bford.info/cachedir)."""
+NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""Errors of a disk or quota that is full, or a disk that is read-only."""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file; after a kill or a power failure, either the old or the new file is there."""
+    """Write a file; after a kill or a power failure, either the old or the new file is there.
+
+    Raises:
+        OSError: The file cannot be written; the old one is still there, and nothing else.
+    """
+    with written_aside(path) as aside:
+        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yield where to write a file that replaces `path` at the end, unless that fails.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    aside.write_bytes(content.encode() if isinstance(content, str) else content)
-    put_in_place(aside, path)
+    try:
+        yield aside
+        put_in_place(aside, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # A full disk is met in the middle of a file, where Python does not know its name.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def put_in_place(aside: Path, path: Path) -> None:
@@ -44,6 +73,16 @@ def cannot_create(folder: Path, error: OSError) -> UserError:
     )
 
 
+def cannot_write(error: OSError) -> UserError | None:
+    """Return the error for a disk that is full or read-only; None if that is not the cause."""
+    if error.errno not in NOT_WRITABLE:
+        return None
+    return UserError(
+        f"cannot write to {error.filename or 'a disk'} ({os.strerror(error.errno)}). Once it can be"
+        " written again (is the disk full?), run the same command again"
+    )
+
+
 def make_cache(folder: Path) -> None:
     """Create a folder for what can be regenerated; backups and copies of code leave it out.
 
@@ -52,11 +91,11 @@ def make_cache(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        tag = folder / CACHE_TAG
+        if not tag.exists():
+            write_whole(tag, "Signature: 8a477f597d28d172789f06886806bc55\n")
     except OSError as error:
         raise cannot_create(folder, error) from None
-    tag = folder / CACHE_TAG
-    if not tag.exists():
-        write_whole(tag, "Signature: 8a477f597d28d172789f06886806bc55\n")
 
 
 def follow_umask(folder: Path) -> None:

@@ -30,6 +30,7 @@ from sweeps.cli.resume_command import resume
 from sweeps.cli.run_command import run
 from sweeps.cli.script_options import misplaced_hint
 from sweeps.cli.ui_command import ui
+from sweeps.durable import cannot_write
 from sweeps.errors import RayIsGone, SweepError
 from sweeps.secrets import redact_output
 
@@ -104,10 +105,14 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except OSError as error:
-        if error not in unwritten:
+        if error in unwritten:
+            print_error(f"cannot write to stdout ({error.strerror})")
+            code = 1
+        elif (known := cannot_write(error)) is not None:
+            print_error(str(known))
+            code = known.exit_code
+        else:
             raise
-        print_error(f"cannot write to stdout ({error.strerror})")
-        code = 1
     if getattr(console.file, "waiting", False):
         leave = os._exit  # a thread still waits for a reader: Python may abort if it cleans up
     elif not _can_flush(sys.stdout):

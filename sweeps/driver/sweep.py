@@ -82,10 +82,11 @@ def run_request(request: Request, followers: Sequence[Follower]) -> Outcome:
     )
     try:
         folder.logs.mkdir(parents=True)
+        write_record(folder, make_record(request, folder.id))
+        folder.events_file.touch()  # from here on, the other verbs know the sweep
     except OSError as error:
+        shutil.rmtree(folder.path, ignore_errors=True)
         raise cannot_create(folder.path, error) from None
-    write_record(folder, make_record(request, folder.id))
-    folder.events_file.touch()  # from here on, the other verbs know the sweep
     watching = Followers(followers)
     try:
         copy_code(request.loaded, folder.code)

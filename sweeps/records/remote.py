@@ -5,7 +5,6 @@ Used by the sweep process, by workers and by every reader. It must not know what
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from sweeps.durable import put_in_place
+from sweeps.durable import written_aside
 from sweeps.errors import SweepError, UserError
 from sweeps.records.folder import SweepFolder
 
@@ -76,12 +75,15 @@ class Remote:
 
     def download(self, name: str, file: Path) -> None:
         """Download an object to a file; after a kill, the old file or no file is there."""
-        aside = file.with_name(f".{file.name}.{os.getpid()}.part")
         file.parent.mkdir(parents=True, exist_ok=True)
         path = f"{self._root}/{name}"
-        with self._faults(), self._fs.open_input_stream(path) as source, aside.open("wb") as target:
+        with (
+            written_aside(file) as aside,
+            self._faults(),
+            self._fs.open_input_stream(path) as source,
+            aside.open("wb") as target,
+        ):
             shutil.copyfileobj(source, target, CHUNK_BYTES)
-        put_in_place(aside, file)
 
     def files(self, folder: str) -> dict[str, Any]:
         """Return pyarrow's file info of each object below a folder, by its path in the folder."""

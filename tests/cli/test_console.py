@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shlex
@@ -15,6 +16,7 @@ from rich.table import Table
 from sweeps import secrets
 from sweeps.cli.console import console, print_error, print_json, say, stdout_may_fail
 from sweeps.cli.output import Output
+from tests.conftest import CommandLine, Said
 
 
 def no_failure(why: str) -> None:
@@ -148,3 +150,18 @@ def test_a_verb_that_cannot_print_says_so_in_one_line_if_that_can_be_written(
     command = f"{shlex.quote(sys.executable)} -m sweeps {redirected}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
+
+
+def test_a_disk_that_is_full_ends_any_verb_with_one_line(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+):
+    def read(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/a file")
+
+    monkeypatch.setattr("sweeps.records.object_storage.open_sweep", read)
+    assert command_line("results", "curves") == Said(
+        2,
+        "",
+        "cannot write to results/a file (No space left on device). Once it can be written again (is"
+        " the disk full?), run the same command again\n",
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from sweeps.driver import sweep
 from sweeps.driver.requests.new_request import make_request
 from sweeps.driver.sweep import run_request
 from sweeps.errors import UserError
+from sweeps.records.folder import SweepFolder
 from sweeps.records.object_storage import all_sweeps
 from sweeps.records.removal import delete_sweep
 from tests.conftest import SPACES
@@ -32,6 +35,19 @@ def test_a_storage_that_cannot_be_written_is_one_line(
     assert str(told.value).startswith(f"cannot create {storage}/curves-")
     assert f" ({why}" in str(told.value)
     assert str(told.value).endswith("); choose another folder with --storage")
+
+
+def test_a_sweep_that_does_not_fit_on_the_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_record(folder: SweepFolder, _: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.record_file))
+
+    monkeypatch.setattr(sweep, "write_record", write_record)
+    request = make_request(str(SPACES / "curves.py"), SweepConfig(storage=tmp_path, trackers=()))
+    with pytest.raises(UserError, match=r"cannot create .* \(No space left on device\)"):
+        run_request(request, [])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sweep_that_is_killed_before_its_first_event_is_known_and_can_be_deleted(

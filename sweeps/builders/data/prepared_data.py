@@ -147,11 +147,12 @@ def _make_once(
         try:
             with _without_bars():
                 facts = make(partial)
+            marker = {"made_of": made_of, "facts": facts}
+            (partial / MARKER).write_text(json.dumps(marker, indent=2))
+            put_in_place(partial, folder)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        (partial / MARKER).write_text(json.dumps({"made_of": made_of, "facts": facts}, indent=2))
-        put_in_place(partial, folder)
         say(f"prepared the data in {time.monotonic() - started:.1f} s: {folder}")
 
 

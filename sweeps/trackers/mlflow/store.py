@@ -22,6 +22,8 @@ from sweeps.records.folder import SweepFolder
 from sweeps.records.sweep_record import SweepRecord
 from sweeps.secrets import redact
 
+DISK_ERRORS = ("SQLITE_IOERR", "SQLITE_FULL")
+"""How the names of SQLite's errors begin that a full disk causes."""
 ANSWER_TIMEOUT_S = 5.0
 """Seconds without an answer after which a tracking server counts as down."""
 
@@ -91,7 +93,12 @@ def _check_sqlite(uri: str) -> None:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as store:
             tables = {name for (name,) in store.execute("select name from sqlite_master")}
     except sqlite3.Error as error:
-        raise UserError(f"tracking URI {uri!r}: SQLite cannot read the file ({error})") from None
+        # For example, SQLite needs room for the index of a write-ahead log even to read.
+        of_disk = getattr(error, "sqlite_errorname", "").startswith(DISK_ERRORS)
+        full = "; is the disk full?" if of_disk else ""
+        raise UserError(
+            f"tracking URI {uri!r}: SQLite cannot read the file ({error}){full}"
+        ) from None
     if "alembic_version" not in tables:
         raise UserError(
             f"tracking URI {uri!r}: the file is a database, but not MLflow's; pass the path of a"

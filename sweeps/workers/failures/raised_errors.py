@@ -10,6 +10,7 @@ import resource
 import socket
 from pathlib import Path
 
+from sweeps.durable import NOT_WRITABLE
 from sweeps.errors import UserError
 from sweeps.records.events import Phase
 from sweeps.records.remote import StorageFailed
@@ -24,7 +25,7 @@ from sweeps.workers.messages import JobError
 
 LONGEST = 2000
 """How many characters of an error's text stay in its line; its traceback has all of them."""
-_NO_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
+_NO_STORAGE = (*NOT_WRITABLE, errno.EIO, errno.ESTALE)
 _CANNOT_WRITE = (
     *("(os error 28)", "(os error 27)", "(os error 122)"),
     *("PytorchStreamWriter failed", "iostream error"),
