@@ -44,8 +44,9 @@ def written_aside(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None:
             raise
-        # A full disk is met in the middle of a file, where Python does not know its name.
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        # A full disk is met in the middle of a file, where Python does not know its name. The name
+        # of `aside` would differ in each process.
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)

@@ -93,8 +93,7 @@ class Control:
             self._keeper.clear_smoke()  # left by an interrupted smoke run
         trials = list(self.history.trials.values())
         for trial in trials:
-            if lost := lost_checkpoints(trial, self._folder):
-                self._log.append(*lost)
+            self._drop_lost(trial)
             if (end := end_of_attempt(trial, self.history)) is not None:
                 self._log.append(end)
         for report in self.history.reports:
@@ -106,6 +105,15 @@ class Control:
             self._keeper.tidy(trial)
         self._keeper.push_out()
         self._unfinished = deque(trial for trial in trials if trial.status == "waiting")
+
+    def _drop_lost(self, trial: Trial) -> None:
+        """Log that checkpoints are gone; a trial may have deleted its whole output folder."""
+        lost = lost_checkpoints(trial, self._folder)
+        self._log.append(*lost)
+        for dropped in lost:
+            if dropped.kind == "state" and not trial.ended:
+                place = self._folder.place(dropped.path)
+                self._note(f"{trial.id} starts again at step 0: its saved state is gone ({place})")
 
     def _reached_end(self, trial: Trial) -> ev.TrialEnded | None:
         """Return the end of a trial that should stop or is finished, if all is saved."""
@@ -291,6 +299,7 @@ class Control:
         return self._submission(trial) if trial.status == "waiting" else None
 
     def _submission(self, trial: Trial) -> Submission:
+        self._drop_lost(trial)
         return make_submission(trial, self.history, keep=self._config.keep_checkpoints)
 
     def check_log(self) -> None:

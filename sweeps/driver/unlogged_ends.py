@@ -1,7 +1,7 @@
-"""The events that an interrupted sweep process could no longer log.
+"""Events that nobody has logged: of an interrupted sweep process, and of what was deleted.
 
-Pure functions in the sweep process, called before its first trial and after an exchange was lost.
-They must not write.
+Pure functions in the sweep process, called before its first trial, after an exchange was lost, and
+before a trial runs again. They must not write.
 """
 
 from __future__ import annotations

@@ -717,6 +717,41 @@ def test_a_trial_that_is_resumed_while_it_still_saves_goes_on_once_it_has_left(h
     assert again[1][2].decision == "continue", "the pause is lifted"
 
 
+def test_a_trial_that_deletes_its_output_folder_begins_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = dataclasses.replace(CONFIG, smoke=False, resume_every=timedelta(0))
+    groups = Groups(Sweep(tmp_path / "curves-1", config))
+    trial = groups.start()
+    assert groups.report(trial, 1).save_state
+    groups.save(trial, 1)
+    state = groups.history.trials[trial].checkpoints["state"].path
+    shutil.rmtree(groups.sweep.folder.checkpoints / trial)
+    again = groups.leave(trial, "error", message="rank 0: gone", traceback="Traceback: gone")
+    assert again is not None
+    assert again[0].checkpoint is None, "otherwise it would fail for lack of its state"
+    assert again[1][1].save_state
+    [dropped] = [e for e in groups.sweep.events if isinstance(e, ev.CheckpointDropped)]
+    assert (dropped.trial, dropped.kind, dropped.path) == (trial, "state", state)
+    place = groups.sweep.folder.path / state
+    said = capsys.readouterr().out
+    assert f"{trial} starts again at step 0: its saved state is gone ({place})\n" in said
+
+
+def test_a_paused_trial_whose_state_is_deleted_begins_again(halved: Sweep):
+    groups = Groups(halved)
+    for value in (0.1, 0.2, 0.3):
+        groups.pause(groups.start(), value)
+    shutil.rmtree(halved.folder.checkpoints)
+    groups.pause(groups.start(), 0.9)
+    shutil.rmtree(halved.folder.checkpoints)
+    again = groups.control.next_trial()
+    assert again is not None
+    assert again != "wait"
+    assert (again[0].trial, again[0].checkpoint) == ("t004", None)
+    assert again[1][2].decision == "continue", "the pause is lifted"
+
+
 def test_a_trial_whose_group_is_lost_before_its_state_is_saved_runs_again_and_pauses_then(
     halved: Sweep,
 ):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import resource
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from sweeps.workers.failures.raised_errors import in_one_line, storage_failed
+from sweeps.durable import write_whole
+from sweeps.records.folder import SweepFolder
+from sweeps.workers.failures.raised_errors import describe, in_one_line, storage_failed
 
 
 def test_a_file_that_the_copy_of_the_code_lacks_is_said_with_what_to_write(tmp_path: Path):
@@ -40,3 +45,22 @@ def test_an_error_with_a_very_long_text_is_one_short_line(tmp_path: Path):
     assert said.startswith("ValueError: üü")
     assert "characters left out; see the traceback)" in said
     assert len(said) < 2200
+
+
+def test_a_checkpoint_whose_folder_was_deleted_says_what_to_leave_alone(tmp_path: Path):
+    space = pickle.dumps((None, None, str(tmp_path), None, None))
+    definition: Any = SimpleNamespace(
+        folder=SweepFolder(tmp_path), started_in=tmp_path, space=space
+    )
+    file = tmp_path / "checkpoints" / "t001" / "best-16" / "checkpoint.json"
+    with pytest.raises(FileNotFoundError) as raised:
+        write_whole(file, "")
+    error = raised.value
+    told = describe(
+        error, "", rank=0, phase="training", definition=definition, code=tmp_path / "code"
+    )
+    assert told.message == (
+        f"FileNotFoundError: [Errno 2] No such file or directory: '{file}'; this folder was"
+        " deleted, perhaps by the code of the trial: in args.output_dir, delete only what that code"
+        " has written itself"
+    )

@@ -54,7 +54,7 @@ def describe(
         definition: The sweep's definition.
         code: The sweep's copy of the space's folder.
     """
-    where = left_behind(error, code, definition.space)
+    where = left_behind(error, code, definition.space) or _deleted(error, definition)
     return JobError(
         rank=rank,
         message=readable(in_one_line(error, code, definition.started_in) + where),
@@ -70,6 +70,20 @@ def describe(
 def readable(text: str) -> str:
     """Return what an error says without secrets, and so that every file and process can take it."""
     return encodable(redact(text))
+
+
+def _deleted(error: BaseException, definition: Definition) -> str:
+    """Return what to do if a checkpoint could not be written, because its folder is gone."""
+    if not (isinstance(error, FileNotFoundError) and isinstance(error.filename, str)):
+        return ""
+    folder = definition.folder
+    places = (folder.checkpoints, folder.smoke.checkpoints)
+    if not any(Path(error.filename).is_relative_to(place) for place in places):
+        return ""
+    return (
+        "; this folder was deleted, perhaps by the code of the trial: in args.output_dir, delete"
+        " only what that code has written itself"
+    )
 
 
 def _missing(name: str, code: Path, started_in: Path) -> str:
