@@ -80,7 +80,7 @@ def cannot_write(error: OSError) -> UserError | None:
         return None
     return UserError(
         f"cannot write to {error.filename or 'a disk'} ({os.strerror(error.errno)}). Once it can be"
-        " written again (is the disk full?), run the same command again"
+        " written again, run the same command again"
     )
 
 

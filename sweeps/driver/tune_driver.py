@@ -7,6 +7,7 @@ everything.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,28 +53,28 @@ def drive(
         tune.with_parameters(TrialRelay, exchange=exchange.returned.remote(exchange)),
         tune.PlacementGroupFactory([RELAY_REQUEST]),
     )
-    tuner = tune.Tuner(
-        relay,
-        tune_config=tune.TuneConfig(
-            search_alg=AsksFor(next_trial),
-            scheduler=FIFOScheduler(),
-            num_samples=-1,
-            max_concurrent_trials=trials_at_once,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            # Prints nothing at this verbosity. Tune's own reporter clears a notebook's cell (ray
-            # 2.60).
-            progress_reporter=tune.ProgressReporter(),
-            storage_path=str(scratch),
-            stop=EndsWith(ending),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=-1),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        ),
-    )
-    with _no_secrets_handed_on():
+    with _no_secrets_handed_on(), _named(scratch):
+        tuner = tune.Tuner(
+            relay,
+            tune_config=tune.TuneConfig(
+                search_alg=AsksFor(next_trial),
+                scheduler=FIFOScheduler(),
+                num_samples=-1,
+                max_concurrent_trials=trials_at_once,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                # Prints nothing at this verbosity. Tune's own reporter clears a notebook's cell
+                # (ray 2.60).
+                progress_reporter=tune.ProgressReporter(),
+                storage_path=str(scratch),
+                stop=EndsWith(ending),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=-1),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
         tuner.fit()
 
 
@@ -87,6 +88,17 @@ def _no_secrets_handed_on() -> Iterator[None]:
         yield
     finally:
         handed_on |= secrets
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Give the folder's name to an error of its disk: pyarrow says only that some disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(folder)) from error
 
 
 class AsksFor(Searcher):

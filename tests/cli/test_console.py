@@ -162,6 +162,6 @@ def test_a_disk_that_is_full_ends_any_verb_with_one_line(
     assert command_line("results", "curves") == Said(
         2,
         "",
-        "cannot write to results/a file (No space left on device). Once it can be written again (is"
-        " the disk full?), run the same command again\n",
+        "cannot write to results/a file (No space left on device). Once it can be written again,"
+        " run the same command again\n",
     )

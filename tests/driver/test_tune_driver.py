@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.tune.search import Searcher
 
-from sweeps.driver.tune_driver import AsksFor, EndsWith
+from sweeps.driver import tune_driver
+from sweeps.driver.tune_driver import AsksFor, EndsWith, drive
 
 
 def test_tune_gets_our_trials_until_there_are_no_more():
@@ -37,3 +41,22 @@ def test_tune_ends_with_the_event_and_stops_no_trial_by_itself():
 )
 def test_nothing_of_the_sweep_gets_into_tunes_pickles(ours: Any):
     assert pickle.loads(pickle.dumps(ours)).__dict__ == {}
+
+
+def test_a_disk_that_is_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of a failed write, pyarrow says no file."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left")
+
+    monkeypatch.setattr(tune_driver.tune, "Tuner", full)
+    exchange: Any = SimpleNamespace(returned=SimpleNamespace(remote=lambda actor: None))
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        drive(
+            exchange,
+            next_trial=lambda: None,
+            ending=threading.Event(),
+            trials_at_once=1,
+            scratch=tmp_path,
+        )
+    assert raised.value.filename == str(tmp_path)

@@ -794,6 +794,24 @@ def test_an_unusable_store_is_refused_with_the_way_on(
     assert str(refused.value).replace(str(tmp_path), "HERE") == message
 
 
+def test_a_store_that_cannot_be_read_on_a_full_disk_is_not_called_damaged(
+    empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite needs room for the index of the write-ahead log even to read."""
+
+    def connect(*_: Any, **__: Any) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = "SQLITE_IOERR_SHMSIZE"
+        raise error
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    with pytest.raises(UserError) as refused:
+        check_tracking(f"sqlite:///{empty_store}")
+    assert str(refused.value).endswith(
+        "SQLite cannot read the file (disk I/O error); if its disk is full, free some space"
+    )
+
+
 def test_a_usable_store_is_let_through(tmp_path: Path, empty_store: Path) -> None:
     check_tracking(default_tracking_uri(tmp_path / "not" / "there" / "yet"))
     check_tracking(f"sqlite:///{empty_store}")

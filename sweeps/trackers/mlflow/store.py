@@ -95,7 +95,7 @@ def _check_sqlite(uri: str) -> None:
     except sqlite3.Error as error:
         # For example, SQLite needs room for the index of a write-ahead log even to read.
         of_disk = getattr(error, "sqlite_errorname", "").startswith(DISK_ERRORS)
-        full = "; is the disk full?" if of_disk else ""
+        full = "; if its disk is full, free some space" if of_disk else ""
         raise UserError(
             f"tracking URI {uri!r}: SQLite cannot read the file ({error}){full}"
         ) from None
