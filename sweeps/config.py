@@ -195,9 +195,18 @@ def storage_folder(storage: str | Path) -> Path:
 
 def command(*words: str, storage: str | Path) -> str:
     """Return a `sweeps` command line, with `--storage` unless it is the default."""
-    if is_uri(storage) or storage_folder(storage) != storage_folder(SweepConfig().storage):
-        words = (*words, "--storage", str(storage))
-    return shlex.join(["python", "-m", "sweeps", *words])
+    where = [] if _is_default(storage) else ["--storage", str(storage)]
+    return shlex.join(["python", "-m", "sweeps", *words, *where])
+
+
+def call(verb: str, sweep: str, *, storage: str | Path) -> str:
+    """Return the call in Python that does what a verb does to a sweep whose space has no file."""
+    where = "" if _is_default(storage) else f", storage={str(storage)!r}"
+    return f"sweeps.{verb}({sweep!r}, space=...{where})"
+
+
+def _is_default(storage: str | Path) -> bool:
+    return not is_uri(storage) and storage_folder(storage) == storage_folder(SweepConfig().storage)
 
 
 def default_tracking_uri(storage: Path) -> str:

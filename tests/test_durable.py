@@ -51,8 +51,8 @@ def test_a_cache_that_does_not_fit_on_the_disk_is_one_line(tmp_path: Path):
 def test_only_a_disk_that_is_full_or_read_only_is_said_in_one_line():
     read_only = OSError(errno.EROFS, os.strerror(errno.EROFS), "/data/logs/sweep.log")
     assert str(cannot_write(read_only)) == (
-        "cannot write to /data/logs/sweep.log (Read-only file system). Once it can be written again,"
-        " run the same command again"
+        "cannot write to /data/logs/sweep.log (Read-only file system). Once it can be written"
+        " again, run the same command again"
     )
     # As pyarrow says it, without a name.
     nameless = OSError(

@@ -220,7 +220,8 @@ def test_a_space_without_a_file_is_given_again(mine: Path):
         resumed(folder)
     assert str(raised.value) == (
         "space-20261123-0741-k3f9 was started from Python with a space that has no file;"
-        " resume it from Python: sweeps.resume('space-20261123-0741-k3f9', space=...)"
+        " resume it from Python: sweeps.resume('space-20261123-0741-k3f9', space=...,"
+        f" storage='{folder.path.parent}')"
     )
     cloudpickle.unregister_pickle_by_value(helper)  # as in another process
     other = dataclasses.replace(space, fixed={"num_train_epochs": 2})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.answer.results import Results
-from sweeps.config import SweepConfig, command
+from sweeps.config import SweepConfig, call, command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,9 @@ def find_what_ran(results: Results) -> WhatRan:
     commit = None
     if git is not None:
         commit = f"{git.commit}{' with uncommitted changes' if git.dirty else ''} on {git.branch}"
-    repeat, confirm = None, f"sweeps.confirm({results.folder.id!r}, space=...)"
+    storage = record.config.storage
+    repeat, confirm = None, call("confirm", results.folder.id, storage=storage)
     if record.source.file is not None:
-        storage = record.config.storage
         repeat = command("run", "--from", results.folder.id, storage=storage)
         confirm = command("confirm", results.folder.id, storage=storage)
     return WhatRan(

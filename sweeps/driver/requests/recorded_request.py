@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweeps.config import SweepConfig, is_uri
+from sweeps.config import SweepConfig, call, is_uri
 from sweeps.driver.requests.make_sweep_record import space_record
 from sweeps.driver.requests.new_request import make_request
 from sweeps.driver.requests.python_space import without_file
@@ -47,7 +47,8 @@ def given_space(
     if space is None:
         raise UserError(
             f"{folder.id} was started from Python with a space that has no file;"
-            f" {verb} it from Python: sweeps.{verb}({folder.id!r}, space=...)"
+            f" {verb} it from Python:"
+            f" {call(verb, folder.id, storage=folder.storage or folder.path.parent)}"
         )
     return without_file(space, record.space.name, Path(record.source.root))
 
