@@ -78,8 +78,9 @@ def cannot_write(error: OSError) -> UserError | None:
     """Return the error for a disk that is full or read-only; None if that is not the cause."""
     if error.errno not in NOT_WRITABLE:
         return None
+    file = error.filename2 or error.filename or "a disk"  # of a copy, the second is written
     return UserError(
-        f"cannot write to {error.filename or 'a disk'} ({os.strerror(error.errno)}). Once it can be"
+        f"cannot write to {file} ({os.strerror(error.errno)}). Once it can be"
         " written again, run the same command again"
     )
 

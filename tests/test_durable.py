@@ -54,6 +54,8 @@ def test_only_a_disk_that_is_full_or_read_only_is_said_in_one_line():
         "cannot write to /data/logs/sweep.log (Read-only file system). Once it can be written"
         " again, run the same command again"
     )
+    copied = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "space.py", None, "code/space.py")
+    assert str(cannot_write(copied)).startswith("cannot write to code/space.py (")
     # As pyarrow says it, without a name.
     nameless = OSError(
         errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left"

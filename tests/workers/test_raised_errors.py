@@ -64,3 +64,8 @@ def test_a_checkpoint_whose_folder_was_deleted_says_what_to_leave_alone(tmp_path
         " deleted, perhaps by the code of the trial: in args.output_dir, delete only what that code"
         " has written itself"
     )
+
+
+def test_what_torch_says_as_it_closes_a_file_on_a_full_disk_is_no_fault_of_the_trial():
+    said = "[enforce fail at inline_container.cc:672] . unexpected pos 110400 vs 110292"
+    assert storage_failed(RuntimeError(said))

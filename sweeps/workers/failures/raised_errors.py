@@ -28,7 +28,7 @@ LONGEST = 2000
 _NO_STORAGE = (*NOT_WRITABLE, errno.EIO, errno.ESTALE)
 _CANNOT_WRITE = (
     *("(os error 28)", "(os error 27)", "(os error 122)"),
-    *("PytorchStreamWriter failed", "iostream error"),
+    *("PytorchStreamWriter failed", "unexpected pos ", "iostream error"),
 )
 """Messages of safetensors and torch.save when a write fails (0.7, 2.13)."""
 _FILE_SIZE = resource.getrlimit(resource.RLIMIT_FSIZE)
