@@ -26,6 +26,7 @@ from transformers import Trainer, TrainingArguments
 
 from sweeps.builders.own_optimizer import create_own, ignored_arguments
 from sweeps.builders.scripts.dry_run import Found
+from sweeps.builders.scripts.no_trackers import without_trackers
 from sweeps.builders.scripts.offered_flags import Offered
 from sweeps.builders.scripts.program import Program
 from sweeps.builders.scripts.script_run import Ending, run_script
@@ -45,6 +46,7 @@ def main() -> None:
     """Perform the dry run that `asked.json` describes."""
     place = Path(sys.argv[1])
     asked = json.loads((place / "asked.json").read_text())
+    without_trackers(place / "mlruns")
     program = Program(file=Path(asked["file"]), module=asked["module"], is_own=asked["is_own"])
     try:
         offered = Offered(asked["flags"], dict(_parsed(asked["domains"])))

@@ -238,3 +238,18 @@ def test_a_script_that_is_not_there_or_cannot_go_along_is_named(tmp_path: Path):
     space_file.write_text(SPACE.replace("train.py", "../../elsewhere/train.py"))
     with pytest.raises(UserError, match="move the space into the script"):
         requested(str(space_file), tmp_path)
+
+
+def test_a_dry_run_starts_no_run_in_the_trackers_of_the_script(tmp_path: Path):
+    store = tmp_path / "runs.db"
+    text = f"""
+import os, mlflow
+assert os.environ["WANDB_MODE"] == "disabled"
+mlflow.set_tracking_uri("sqlite:///{store}")
+mlflow.set_experiment("reviews")
+with mlflow.start_run():
+    mlflow.log_param("note", "hello")
+    make(arguments()).train()
+"""
+    assert written(tmp_path, text).builder.argument_values["max_steps"] == 8
+    assert not store.exists()
