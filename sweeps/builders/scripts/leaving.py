@@ -17,6 +17,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Iterator
+from traceback import StackSummary
 from types import CodeType, FrameType, GeneratorType
 from typing import Any, NoReturn
 
@@ -62,13 +63,21 @@ class Exit:
             assert code.co_exceptiontable == _EMPTY
         raise Left
 
-    def _running(self) -> Iterator[CodeType]:
-        """Yield the code of its frames, and of its generators: a `with` may be one."""
+    def lines(self) -> StackSummary:
+        """Return the lines of the script that are running, outermost first."""
+        frames = [(frame, frame.f_lineno) for frame in self._frames()]
+        return StackSummary.extract(reversed(frames))
+
+    def _frames(self) -> Iterator[FrameType]:
         frame: FrameType | None = sys._getframe()
         while frame is not None and frame is not self._outside:
             if self._is_own(frame.f_code):
-                yield frame.f_code
+                yield frame
             frame = frame.f_back
+
+    def _running(self) -> Iterator[CodeType]:
+        """Yield the code of its frames, and of its generators: a `with` may be one."""
+        yield from (frame.f_code for frame in self._frames())
         for each in gc.get_objects():
             if type(each) is GeneratorType and self._is_own(each.gi_code):
                 yield each.gi_code

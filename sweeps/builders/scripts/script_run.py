@@ -24,6 +24,7 @@ import torch
 import transformers
 from transformers import Trainer
 
+from sweeps.builders.scripts.around_train import trained_again
 from sweeps.builders.scripts.leaving import Exit, Left
 from sweeps.builders.scripts.program import Program
 from sweeps.builders.scripts.script_parsers import FlagValues, watched_parsers
@@ -196,6 +197,8 @@ def _left_at_train(ending: Ending) -> Iterator[None]:
                         " at step 0; load these weights as the model instead",
                     )
                 )
+            if (problem := trained_again(ending.exit.lines())) is not None:
+                ending.refuse(problem)
             ending.reach(trainer, more)
 
         trainer.train = train

@@ -123,6 +123,71 @@ def test_a_script_that_cannot_be_swept_is_refused_before_anything_starts(
     assert problem in refused(tmp_path, text)
 
 
+FIT = "def fit(seed=0, kind=Trainer):\n    make(arguments(seed=seed), kind).train()\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("for fold in range(3):\n    make(arguments()).train()", "for fold in range(3):"),
+        ("while True:\n    make(arguments()).train()", "while True:"),
+        (
+            "trainer = make(arguments())\ntrainer.train()\ntrainer.train()  # again",
+            "trainer.train()  # again",
+        ),
+        (
+            "class Mine(Trainer):\n    pass\nfirst = make(arguments())\nfirst.train()\n"
+            "second = Mine(Net(), arguments(), train_dataset=rows(8))\nsecond.train()  # again",
+            "second.train()  # again",
+        ),
+        (
+            "make(arguments()).train()\n"
+            "Trainer(Net(), arguments(), train_dataset=rows(8)).train()  # again",
+            "# again",
+        ),
+        (
+            "trainer = make(arguments())\ntry:\n    trainer.train()\nfinally:\n"
+            "    trainer.train()  # again",
+            "trainer.train()  # again",
+        ),
+        (FIT + "for seed in (1, 2):\n    fit(seed)", "for seed in (1, 2):"),
+        (FIT + "fits = [fit(seed) for seed in (1, 2)]", "fits = [fit(seed)"),
+        (FIT + "fit(1)\nfit(2)  # again", "fit(2)  # again"),
+        (
+            "def run(trainer):\n    if trainer:\n        trainer.train()\n"
+            "    trainer.train()  # again\nrun(make(arguments()))",
+            "trainer.train()  # again",
+        ),
+    ],
+)
+def test_a_script_that_trains_more_than_once_is_refused(text: str, line: str, tmp_path: Path):
+    message = refused(tmp_path, text)
+    assert "the script trains more than once (its first train() is on line" in message
+    assert line in message.split(": the script trains")[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if not trainer:\n    trainer.train('elsewhere')\nelse:\n    trainer.train()",
+        "if trainer:\n    trainer.train()\nelse:\n    trainer.train('elsewhere')",
+        "try:\n    trainer.train()\nexcept ValueError:\n    trainer.train('elsewhere')",
+        "def run():\n    if trainer:\n        trainer.train()\n        return\n"
+        "    trainer.train()\nrun()",
+        "while True:\n    try:\n        trainer.train()\n        break\n    except ValueError:\n"
+        "        pass",
+        "trainer.train()\ntrainer.model.train()\nmodel = trainer.model\nmodel.train()",
+        "trainer.train()\ndef later():\n    trainer.train()",
+        "for _ in range(3):\n    pass\nelse:\n    trainer.train()",
+        "match 1:\n    case 1:\n        trainer.train()\n    case 2:\n        trainer.train()",
+        "def first():\n    for _ in range(2):\n        print()\n    trainer.train()\nfirst()",
+    ],
+)
+def test_a_script_that_calls_train_in_one_of_several_places_is_tuned(text: str, tmp_path: Path):
+    space = written(tmp_path, "trainer = make(arguments())\n" + text)
+    assert space.builder.argument_values["max_steps"] == 8
+
+
 def test_a_dry_run_is_made_once_for_the_same_script(tmp_path: Path, monkeypatch: Any):
     written(tmp_path, "make(arguments()).train()")
 
