@@ -1,4 +1,4 @@
-"""What stands around a script's call of `train()`: whether the script trains more than once.
+"""What stands around a script's call of `train()`: further trainings, and `with` blocks.
 
 Runs where a script runs, at that call, and reads only the source text. It must not know what is
 trained.
@@ -42,6 +42,20 @@ def trained_again(frames: Sequence[FrameSummary]) -> UserError | None:
                 " tune, and load from a file what an earlier one has trained",
             )
     return None
+
+
+def blocks_around(frames: Sequence[FrameSummary]) -> list[str]:
+    """Return the `with` statements that a call of `train()` stands in, each with its line.
+
+    Args:
+        frames: As for `trained_again`.
+    """
+    return [
+        f"line {node.lineno}: with {', '.join(map(ast.unparse, node.items))}"
+        for frame in frames
+        for step in _path(_tree(frame), frame.lineno or 0)
+        if isinstance(node := step.node, ast.With | ast.AsyncWith)
+    ]
 
 
 def _tree(frame: FrameSummary) -> ast.Module:

@@ -73,6 +73,8 @@ class Found:
     """The values that the tuned flags had in the dry run."""
     line: int | None = None
     """The line on which it calls `train()`."""
+    blocks: tuple[str, ...] = ()
+    """The `with` blocks around that line, each with its own line."""
     parameters: int = 0
     """Number of parameters in its model."""
     train_rows: int | None = None
@@ -188,7 +190,8 @@ def _key(program: Program, asked: Mapping[str, Any], base: Path) -> str:
     modules = [program.file]
     if program.is_own:
         modules = sorted(file for file in own_files(program.root) if file.suffix == ".py")
-    for each in (*modules, *_small_files(asked["words"], base)):
+    ours = sorted(Path(__file__).parent.glob("*.py"))
+    for each in (*ours, *modules, *_small_files(asked["words"], base)):
         digest.update(each.read_bytes())
     for package in _VERSIONS:
         try:
@@ -214,10 +217,12 @@ def _read(data: dict[str, Any], where: str) -> Found:
     flags = {name: Flag(**flag) for name, flag in data.pop("flags").items()}
     own = tuple((name, tuple(names)) for name, names in data.pop("own_fields"))
     known, metrics = tuple(data.pop("known_class")), data.pop("metrics")
+    blocks = tuple(data.pop("blocks"))
     return Found(
         **data,
         flags=flags,
         own_fields=own,
         known_class=known,
+        blocks=blocks,
         metrics=None if metrics is None else tuple(metrics),
     )

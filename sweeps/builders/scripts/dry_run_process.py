@@ -147,6 +147,7 @@ def _found(
         flag_values=offered.own,
         tried_values=offered.tried,
         line=ending.line,
+        blocks=tuple(ending.blocks),
         parameters=sum(each.numel() for each in trainer.model.parameters()),
         train_rows=_rows(trainer.train_dataset),
         eval_rows=_rows(sets),

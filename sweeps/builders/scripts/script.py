@@ -136,6 +136,11 @@ class Script:
             self.program, self.command_line, flags, base=base, kept=kept, where=self.script
         )
         note(known.description)
+        for block in known.found.blocks:
+            note(
+                f"{self.script}: {block}: train() is inside this block, whose end does not run in a"
+                " trial; sweeps ends a tracker's run with the trial"
+            )
         return known
 
     @property

@@ -24,7 +24,7 @@ import torch
 import transformers
 from transformers import Trainer
 
-from sweeps.builders.scripts.around_train import trained_again
+from sweeps.builders.scripts.around_train import blocks_around, trained_again
 from sweeps.builders.scripts.leaving import Exit, Left
 from sweeps.builders.scripts.program import Program
 from sweeps.builders.scripts.script_parsers import FlagValues, watched_parsers
@@ -46,6 +46,8 @@ class Ending:
         """Further arguments that `train()` is called with."""
         self.line: int | None = None
         """The line on which the script calls `train()`."""
+        self.blocks: Sequence[str] = ()
+        """The `with` blocks around that line; see `blocks_around`."""
         self.problem: UserError | None = None
 
     def refuse(self, problem: UserError) -> NoReturn:
@@ -62,6 +64,7 @@ class Ending:
             self.trainer, self.options = trainer, options
             frame = own_line_here()
             self.line = frame.lineno if frame else None
+            self.blocks = blocks_around(self.exit.lines())
         self.exit.leave()
 
 

@@ -318,3 +318,27 @@ with mlflow.start_run():
 """
     assert written(tmp_path, text).builder.argument_values["max_steps"] == 8
     assert not store.exists()
+
+
+def test_a_with_block_around_train_is_named(tmp_path: Path):
+    text = """
+import contextlib
+def fit():
+    with contextlib.nullcontext() as one, contextlib.suppress(ValueError):
+        make(arguments()).train()
+with contextlib.nullcontext():
+    pass
+fit()
+"""
+    written(tmp_path, text)
+    said = list[str]()
+    found = Script("train.py").located([tmp_path])
+    found.tried({}, base=Path.cwd(), kept=tmp_path / "dry_runs", note=said.append)
+    line = (HEAD + text).split("\n").index(
+        "    with contextlib.nullcontext() as one, contextlib.suppress(ValueError):"
+    ) + 1
+    assert said[1:] == [
+        f"train.py: line {line}: with contextlib.nullcontext() as one,"
+        " contextlib.suppress(ValueError): train() is inside this block, whose end does not run in"
+        " a trial; sweeps ends a tracker's run with the trial"
+    ]
