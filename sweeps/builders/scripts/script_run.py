@@ -28,7 +28,7 @@ from sweeps.builders.scripts.around_train import blocks_around, trained_again
 from sweeps.builders.scripts.leaving import Exit, Left
 from sweeps.builders.scripts.program import Program
 from sweeps.builders.scripts.script_parsers import FlagValues, watched_parsers
-from sweeps.builders.scripts.values_in_script import given
+from sweeps.builders.scripts.values_in_script import given, not_of_trial, resumes
 from sweeps.errors import UserError
 from sweeps.space.user_code import own_line, own_line_here, problem_at
 
@@ -190,16 +190,8 @@ def _left_at_train(ending: Ending) -> Iterator[None]:
                         " call train() instead",
                     )
                 )
-            if isinstance(resume_from_checkpoint, str) and not Path(
-                resume_from_checkpoint
-            ).is_relative_to(str(trainer.args.output_dir)):
-                ending.refuse(
-                    problem_at(
-                        own_line_here(),
-                        f"train() resumes from {resume_from_checkpoint}, but every trial must start"
-                        " at step 0; load these weights as the model instead",
-                    )
-                )
+            if not_of_trial(trainer.args, resume_from_checkpoint):
+                ending.refuse(resumes(own_line_here(), resume_from_checkpoint))
             if (problem := trained_again(ending.exit.lines())) is not None:
                 ending.refuse(problem)
             ending.reach(trainer, more)

@@ -104,7 +104,26 @@ def test_an_optimizer_that_ignores_what_is_tuned_is_found_in_the_dry_run(text: s
         ("1 / 0", ": 1 / 0: ZeroDivisionError: division by zero"),
         (
             "make(arguments()).train('elsewhere/checkpoint-3')",
-            "train() resumes from elsewhere/checkpoint-3",
+            "make(arguments()).train('elsewhere/checkpoint-3'): the training would resume from"
+            " elsewhere/checkpoint-3, but every trial must start at step 0",
+        ),
+        (
+            "args = arguments(resume_from_checkpoint='elsewhere/checkpoint-3')\n"
+            "make(args).train(resume_from_checkpoint=args.resume_from_checkpoint)",
+            "would resume from elsewhere/checkpoint-3, but every trial must start at step 0",
+        ),
+        (
+            "args = arguments()\nargs.resume_from_checkpoint = 'out/checkpoint-3'  # HERE\n"
+            "make(args).train(resume_from_checkpoint=args.resume_from_checkpoint)",
+            "# HERE: the training would resume from out/checkpoint-3",
+        ),
+        (
+            "import transformers\n"
+            "parser = transformers.HfArgumentParser(TrainingArguments)\n"
+            "words = ['--output_dir', 'out', '--resume_from_checkpoint', 'out/checkpoint-3']\n"
+            "(args,) = parser.parse_args_into_dataclasses(words)\n"
+            "make(args).train(resume_from_checkpoint=args.resume_from_checkpoint)",
+            "parse_args_into_dataclasses(words): the training would resume from out/checkpoint-3",
         ),
         (
             "Trainer(Net(), arguments(), train_dataset=rows(8)).train()",
