@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sweeps.builders.scripts.dry_run import Found
 
-_KEPT = {*OWNED, "logging_steps"} - {"output_dir"}
+_KEPT = {*OWNED, "logging_steps", "run_name"} - {"output_dir"}
 """Arguments that are not passed to a script as flags, even if it has such flags."""
 _MAIN = "__main__.py"
 """The file of a package that `python -m` runs."""
@@ -238,6 +238,7 @@ class Script:
             ),
             ending=Ending(),
             reduced=self._reduced,
+            ours={*OWNED, "run_name"} - {"report_to"},
         )
         args: TrainingArguments = trainer.args
         if missing := not_given(values, args):

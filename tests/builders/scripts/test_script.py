@@ -267,6 +267,24 @@ def test_a_tuned_value_is_that_of_the_trial_however_the_script_changes_it(
         space.build_trainer({"output_dir": str(tmp_path / "trial"), "learning_rate": 0.05})
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        "arguments(run_name='mine')\nargs.report_to = ['tensorboard']",
+        "TrainingArguments('out', max_steps=8, report_to='tensorboard')\nargs.run_name = 'mine'",
+    ],
+    ids=["later", "at once"],
+)
+def test_a_trial_is_logged_to_the_trackers_of_the_script(made: str, tmp_path: Path):
+    """In a run that is named after the trial, as with a function."""
+    space = written(tmp_path, f"args = {made}\nmake(args).train()")
+    output = tmp_path / "sweep" / "checkpoints" / "t001"
+    values = argument_values(space, {"learning_rate": 0.05}, devices=CPU, output_dir=output, seed=5)
+    trainer = space.build_trainer(values)
+    assert (trainer.args.report_to, trainer.args.run_name) == (["tensorboard"], "sweep-t001")
+    assert "TensorBoardCallback" in trainer.callback_handler.callback_list
+
+
 def test_a_copy_of_the_arguments_and_what_sweeps_owns_pass(tmp_path: Path):
     text = """
 import copy
