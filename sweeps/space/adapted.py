@@ -148,6 +148,12 @@ class Adapted:
         return train, evaluation
 
     @property
+    def eval_sets(self) -> Mapping[str, int | None]:
+        """The rows of each evaluation set, by name, if several are known."""
+        sets: Mapping[str, int | None] = self._member("eval_sets", {})
+        return sets
+
+    @property
     def data_fields(self) -> frozenset[str]:
         """The keywords that `prepare()` reads."""
         return self.keywords.intersection(self._member("data_fields", self.keywords))

@@ -151,6 +151,10 @@ class ScriptBuilder(Builder, Protocol):
         """Arguments that have no effect, each with the reason; a space cannot set them."""
 
     @property
+    def eval_sets(self) -> Mapping[str, int | None]:
+        """The rows of each evaluation set, by name, if there are several; None if not known."""
+
+    @property
     def keyword_names(self) -> Collection[str]:
         """The keywords that can be tuned or fixed, if the signature does not show them."""
 

@@ -79,6 +79,8 @@ class Found:
     """Number of parameters in its model."""
     train_rows: int | None = None
     eval_rows: int | None = None
+    eval_sets: Mapping[str, int | None] = field(default_factory=dict)
+    """The rows of each evaluation set, by name, if there are several."""
     metrics: tuple[str, ...] | None = None
     """Its metrics, if they are known."""
     seconds: float = 0.0

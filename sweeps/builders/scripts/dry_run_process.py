@@ -151,6 +151,9 @@ def _found(
         parameters=sum(each.numel() for each in trainer.model.parameters()),
         train_rows=_rows(trainer.train_dataset),
         eval_rows=_rows(sets),
+        eval_sets={name: _rows(rows) for name, rows in sets.items()}
+        if isinstance(sets, dict)
+        else {},
         metrics=tuple(_losses(sets)) if _returns_only_losses(trainer) else None,
         seconds=round(seconds, 2),
     )

@@ -210,6 +210,11 @@ class Script:
         """Return the number of rows that the script trains and evaluates on."""
         return self.found.train_rows, self.found.eval_rows
 
+    @property
+    def eval_sets(self) -> Mapping[str, int | None]:
+        """The rows of each evaluation set, by name, if there are several."""
+        return self.found.eval_sets
+
     def with_fewer_rows(self, phases: Collection[str]) -> Script:
         """Return the same builder, set to use fewer rows per device in these phases."""
         reduced = copy.copy(self)

@@ -361,3 +361,10 @@ fit()
         " contextlib.suppress(ValueError): train() is inside this block, whose end does not run in"
         " a trial; sweeps ends a tracker's run with the trial"
     ]
+
+
+def test_each_evaluation_set_has_its_rows(tmp_path: Path):
+    sets = "{'dev': rows(16), 'other': rows(8)}"
+    text = f"Trainer(Net(), arguments(), train_dataset=rows(64), eval_dataset={sets}).train()"
+    builder = written(tmp_path, text).builder
+    assert (builder.count_rows(), builder.eval_sets) == ((64, 24), {"dev": 16, "other": 8})
