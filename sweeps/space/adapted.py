@@ -264,11 +264,17 @@ class Adapted:
         return found
 
     def tried(
-        self, flags: Mapping[str, Any], *, base: Path, kept: Path, note: Callable[[str], None]
+        self,
+        flags: Mapping[str, Any],
+        *,
+        base: Path,
+        kept: Path,
+        note: Callable[[str], None],
+        copy: Callable[[Path], Path] | None = None,
     ) -> Adapted:
         """Return the builder after a dry run; the same one if it needs none."""
         try_ = self._member("tried")
-        return Adapted(try_(flags, base=base, kept=kept, note=note)) if try_ else self
+        return Adapted(try_(flags, base=base, kept=kept, note=note, copy=copy)) if try_ else self
 
     @property
     def _fields(self) -> tuple[dataclasses.Field[Any], ...]:

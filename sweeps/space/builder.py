@@ -195,7 +195,13 @@ class ScriptBuilder(Builder, Protocol):
         """The user's folder that this file needs; it is copied along with the code of the space."""
 
     def tried(
-        self, flags: Mapping[str, Any], *, base: Path, kept: Path, note: Callable[[str], None]
+        self,
+        flags: Mapping[str, Any],
+        *,
+        base: Path,
+        kept: Path,
+        note: Callable[[str], None],
+        copy: Callable[[Path], Path] | None = None,
     ) -> Builder:
         """Return the same builder with the arguments and keywords that a dry run found.
 
@@ -206,6 +212,8 @@ class ScriptBuilder(Builder, Protocol):
             base: The folder that trials run in.
             kept: The folder where it keeps its findings.
             note: Called with a line about what it does.
+            copy: Copies the user's code to below a folder, under the whole path that it has, and
+                returns the copy of the script; None: it runs where it is.
 
         Raises:
             UserError: It does not create a trainer that can be tuned.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import json
+import os
+import re
 import sys
 import tempfile
 import time
@@ -50,7 +52,8 @@ def main() -> None:
     program = Program(file=Path(asked["file"]), module=asked["module"], is_own=asked["is_own"])
     try:
         offered = Offered(asked["flags"], dict(_parsed(asked["domains"])))
-        found: dict[str, Any] = dataclasses.asdict(_try(program, asked["words"], offered))
+        mirror = asked.get("mirror")
+        found: dict[str, Any] = dataclasses.asdict(_try(program, asked["words"], offered, mirror))
     except UserError as error:
         found = {"problems": error.problems, "where": error.where}
     (place / "found.json").write_text(json.dumps(found))
@@ -65,7 +68,9 @@ def _parsed(texts: Mapping[str, str]) -> Iterator[tuple[str, Domain]]:
                 yield name, domain
 
 
-def _try(program: Program, words: Sequence[str], offered: Offered) -> Found:
+def _try(
+    program: Program, words: Sequence[str], offered: Offered, mirror: str | None = None
+) -> Found:
     ending = Ending()
     raw: dict[int, dict[str, Any]] = {}
     started = time.monotonic()
@@ -106,17 +111,40 @@ def _try(program: Program, words: Sequence[str], offered: Offered) -> Found:
             raise
         except Exception as error:
             traceback.print_exc()
-            raise _failure(error) from None
+            raise _failure(error, mirror) from None
         seconds = time.monotonic() - started
         own = id(trainer.args)
         values = dict(_own_values(trainer.args, raw.get(own, {}), later.get(own, {})))
         return _found(trainer, values, offered, ending, seconds)
 
 
-def _failure(error: Exception) -> UserError:
+def _failure(error: Exception, mirror: str | None) -> UserError:
     line = own_line(traceback.extract_tb(error.__traceback__))
     text = str(error).strip().split("\n")[0]
-    return problem_at(line, f"{type(error).__name__}: {text}" if text else repr(error))
+    text = f"{type(error).__name__}: {text}" if text else repr(error)
+    return problem_at(line, text + (_not_copied(error, mirror) if mirror else ""))
+
+
+def _not_copied(error: Exception, mirror: str) -> str:
+    """Return what to do about something that only the original of the script's folder has.
+
+    Args:
+        error: The error of the script, which ran in a copy.
+        mirror: The folder below which the copy has the whole path of the original.
+    """
+    copied = "; trials run a copy of the script's folder, which does not include"
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        parts = error.name.split(".")
+        for entry in (each for each in sys.path if each.startswith(mirror)):
+            folder = Path(os.path.normpath(entry.removeprefix(mirror)))
+            place = folder.joinpath(*parts)
+            if place.is_dir() or place.with_suffix(".py").is_file():
+                return f"{copied} {folder}; set PYTHONPATH={folder}"
+    for path in re.findall(rf"{re.escape(mirror)}[^\s'\",:]+", str(error)):
+        original = Path(os.path.normpath(path.removeprefix(mirror)))
+        if original.exists() and not Path(path).exists():
+            return f"{copied} {original}; use the path {original}"
+    return ""
 
 
 def _found(

@@ -6,7 +6,7 @@ script up to `train()`. It must not know about the task of the script.
 
 from __future__ import annotations
 
-import copy
+import copy as copies
 import dataclasses
 import hashlib
 import importlib.util
@@ -88,7 +88,7 @@ class Script:
         Raises:
             UserError: There is no such script.
         """
-        found = copy.copy(self)
+        found = copies.copy(self)
         if self.script.endswith(".py"):
             if Path(self.script).is_absolute():
                 places = [Path("/")]
@@ -116,13 +116,19 @@ class Script:
         """Return the same builder, set to run the script from a copy of the folder `root`."""
         if not self.program.is_own:
             return self
-        there = copy.copy(self)
+        there = copies.copy(self)
         file = copied / self.program.file.relative_to(root)
         there._program = dataclasses.replace(self.program, file=file)
         return there
 
     def tried(
-        self, flags: Mapping[str, Any], *, base: Path, kept: Path, note: Callable[[str], None]
+        self,
+        flags: Mapping[str, Any],
+        *,
+        base: Path,
+        kept: Path,
+        note: Callable[[str], None],
+        copy: Callable[[Path], Path] | None = None,
     ) -> Script:
         """Return the same builder with the arguments and flags that a dry run found.
 
@@ -131,9 +137,15 @@ class Script:
         """
         from sweeps.builders.scripts.dry_run import dry_run
 
-        known = copy.copy(self)
+        known = copies.copy(self)
         known._found = dry_run(
-            self.program, self.command_line, flags, base=base, kept=kept, where=self.script
+            self.program,
+            self.command_line,
+            flags,
+            base=base,
+            kept=kept,
+            where=self.script,
+            copy=copy,
         )
         note(known.description)
         for block in known.found.blocks:
@@ -217,7 +229,7 @@ class Script:
 
     def with_fewer_rows(self, phases: Collection[str]) -> Script:
         """Return the same builder, set to use fewer rows per device in these phases."""
-        reduced = copy.copy(self)
+        reduced = copies.copy(self)
         reduced._reduced = phases
         return reduced
 

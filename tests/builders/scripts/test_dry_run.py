@@ -368,3 +368,40 @@ def test_each_evaluation_set_has_its_rows(tmp_path: Path):
     text = f"Trainer(Net(), arguments(), train_dataset=rows(64), eval_dataset={sets}).train()"
     builder = written(tmp_path, text).builder
     assert (builder.count_rows(), builder.eval_sets) == ((64, 24), {"dev": 16, "other": 8})
+
+
+@pytest.mark.parametrize(
+    ("needs", "problem"),
+    [
+        (
+            "import sys\nsys.path.insert(0, str(above / 'src'))\nimport reviews",
+            "ModuleNotFoundError: No module named 'reviews'; trials run a copy of the script's"
+            " folder, which does not include {above}/src; set PYTHONPATH={above}/src",
+        ),
+        (
+            "print((above / 'src' / 'reviews.py').read_text())",
+            "which does not include {above}/src/reviews.py; use the path {above}/src/reviews.py",
+        ),
+    ],
+    ids=["module", "file"],
+)
+def test_a_dry_run_misses_what_the_trials_would_miss(needs: str, problem: str, tmp_path: Path):
+    """Only the folder of the script is copied, and trials run the copy."""
+    space_file = project(tmp_path / "project")
+    script, source = tmp_path / "project" / "train.py", tmp_path / "src"
+    source.mkdir()
+    (source / "reviews.py").touch()
+    above = "from pathlib import Path\nabove = Path(__file__).resolve().parents[1]\n"
+    script.write_text(above + needs + HEAD + WITH_FLAGS)
+    with pytest.raises(UserError) as raised:
+        requested(str(space_file), tmp_path)
+    assert problem.format(above=tmp_path) in str(raised.value)
+    assert str(raised.value).startswith(f"{script}: line ")
+
+
+def test_a_dry_run_names_the_folder_of_the_script_and_not_its_copy(tmp_path: Path):
+    space_file = project(tmp_path / "project")
+    text = WITH_FLAGS.replace("arguments()", "arguments(hub_model_id=__file__)")
+    (tmp_path / "project" / "train.py").write_text(HEAD + text)
+    builder = requested(str(space_file), tmp_path).space.builder
+    assert builder.argument_values["hub_model_id"] == str(tmp_path / "project" / "train.py")
