@@ -227,6 +227,11 @@ class Adapted:
         return dict(self._member("spellings", {}))
 
     @property
+    def not_settable(self) -> dict[str, str]:
+        """What looks like a key of a space and is none, each with the reason."""
+        return dict(self._member("not_settable", {}))
+
+    @property
     def keyword_values(self) -> dict[str, Any]:
         """Values that tuned keywords have unless the space sets them, where known."""
         return dict(self._member("keyword_values", {}))

@@ -163,6 +163,10 @@ class ScriptBuilder(Builder, Protocol):
         """The keys of a space by their other spellings, for messages."""
 
     @property
+    def not_settable(self) -> Mapping[str, str]:
+        """What looks like a key of a space and is none, each with the reason."""
+
+    @property
     def keyword_values(self) -> Mapping[str, Any]:
         """Values that tuned keywords have unless the space sets them, where known."""
 

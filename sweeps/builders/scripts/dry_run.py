@@ -62,6 +62,8 @@ class Found:
     """Module and name of that class, or of its nearest base class that can be imported."""
     own_fields: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """The fields that it has in addition to that class, each with the names of its types."""
+    parameters_of_init: tuple[str, ...] = ()
+    """The parameters of its own `__init__` that are not fields."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Arguments that the script sets itself."""
     ignored: Mapping[str, str] = field(default_factory=dict)
@@ -227,12 +229,13 @@ def _read(data: dict[str, Any], where: str) -> Found:
     flags = {name: Flag(**flag) for name, flag in data.pop("flags").items()}
     own = tuple((name, tuple(names)) for name, names in data.pop("own_fields"))
     known, metrics = tuple(data.pop("known_class")), data.pop("metrics")
-    blocks = tuple(data.pop("blocks"))
+    blocks, parameters = (tuple(data.pop(name)) for name in ("blocks", "parameters_of_init"))
     return Found(
         **data,
         flags=flags,
         own_fields=own,
         known_class=known,
         blocks=blocks,
+        parameters_of_init=parameters,
         metrics=None if metrics is None else tuple(metrics),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import inspect
 import json
 import os
 import re
@@ -169,6 +170,7 @@ def _found(
             for each in dataclasses.fields(kind)
             if each.name not in library and each.init
         ),
+        parameters_of_init=tuple(_parameters_of_init(kind)),
         values=values,
         ignored=ignored_arguments(trainer),
         flags=offered.found,
@@ -209,6 +211,18 @@ def _known_class(kind: type[TrainingArguments]) -> Any:
 def _is_own_class(kind: type) -> bool:
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     return kind.__module__ == "__main__" or (file is not None and is_own(str(file)))
+
+
+def _parameters_of_init(kind: type[TrainingArguments]) -> Iterator[str]:
+    """Yield the named parameters of the user's own `__init__` that are not fields."""
+    fields = {each.name for each in dataclasses.fields(kind)}
+    own = [vars(each).get("__init__") for each in kind.__mro__ if _is_own_class(each)]
+    for init in filter(None, own):
+        _, *parameters = inspect.signature(init).parameters.values()
+        for each in parameters:
+            named = each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+            if named and each.name not in fields:
+                yield each.name
 
 
 def _type_names(hint: Any) -> tuple[str, ...]:

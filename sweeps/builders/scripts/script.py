@@ -204,6 +204,19 @@ class Script:
         return {key: name for name, flag in self.found.flags.items() for key in flag.spellings}
 
     @property
+    def not_settable(self) -> Mapping[str, str]:
+        """Parameters of the `__init__` of the script's argument class that are not its fields."""
+        kind = self.found.arguments
+        return {
+            name: (
+                f"a parameter of {kind}.__init__, but only fields count; make it one:"
+                f" @dataclass class {kind}(...), with {name}: <type> = <default> in place of"
+                " __init__"
+            )
+            for name in self.found.parameters_of_init
+        }
+
+    @property
     def keyword_values(self) -> Mapping[str, Any]:
         """The script's own values of the tuned flags, where known."""
         return self.found.flag_values
