@@ -39,9 +39,8 @@ from sweeps.space.user_code import shown
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-_VERSIONS = (
-    *("sweeps", "torch", "transformers", "accelerate", "datasets", "evaluate", "peft", "trl"),
-)
+_LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "peft", "trl")
+_VERSIONS = ("sweeps", *_LIBRARIES)
 """The packages whose versions a dry run depends on."""
 _SMALL_BYTES = 100_000
 """Maximum size in bytes of a file on the command line that a dry run depends on."""
