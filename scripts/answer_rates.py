@@ -15,7 +15,7 @@ import numpy as np
 
 from sweeps.answer.answer import find_answer
 from sweeps.answer.row_noise import over_seeds_and_rows
-from sweeps.answer.seed_statistics import paired_t
+from sweeps.answer.seed_statistics import paired_differences, paired_t
 from sweeps.answer.standing import interval
 from sweeps.records import events as ev
 from sweeps.records.history import History
@@ -101,7 +101,9 @@ def called_better(trials: int, rows: int, suits: float, times: int) -> tuple[flo
             [report("c001", numbers.random(rows) < share[params]) for params in (winner, 0)]
             for _ in range(SEEDS)
         ]
-        gaps = [one.metrics[METRIC] - other.metrics[METRIC] for one, other in runs]
+        gaps = paired_differences(
+            [(one.metrics[METRIC], other.metrics[METRIC]) for one, other in runs]
+        )
         better += paired_t(gaps) <= 0.05 and sum(gaps) > 0
         both = over_seeds_and_rows([(one, other) for one, other in runs])
         above += both is not None and both.interval is not None and both.interval[0] > 0

@@ -179,6 +179,20 @@ def test_equal_differences_are_judged_by_their_number(seeds: int, verdict: str |
     assert said in confirmation_lines(found, "eval_score")[3]
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_a_gap_of_as_many_rows_on_each_seed_proves_no_more_than_the_number_of_seeds(kind: type):
+    right = np.array([400, 403, 404, 398, 405, 407])
+    arms = {name: ((right - gap) / 450).astype(kind).tolist() for name, gap in GAPS.items()}
+    found = confirmed([0.1, 0.85, 0.9], arms)
+    assert [one.p_value for one in found.comparisons] == [2 / 2**6] * 2
+    for one in found.comparisons:
+        assert one.difference is not None
+        assert (one.difference.sd, one.difference.low) == (0, None)
+
+
+GAPS = {"t003": 0, "t002": 1, "t001": 52}
+
+
 def test_the_interval_of_a_share_stays_within_0_and_1_over_seeds_too():
     values = {"t002": [1.0, 1.0, 0.99, 1.0, 1.0, 0.9], "t001": [0.5, 0.52, 0.5, 0.51, 0.5, 0.5]}
     history = History("eval_accuracy", "max")
