@@ -209,12 +209,12 @@ def alike(values: Collection[float]) -> bool:
 
 
 def difference(value: float, other: float) -> float:
-    """Return `value` - `other`, rounded at the last digit that counts of the larger one.
+    """Return `value` - `other`, rounded at the last digit that counts of the larger one; never -0.
 
     Each value has a rounding error of its own, so more digits of the difference say nothing.
     """
     gap = value - other
-    return round(gap, _decimals(value, other)) if math.isfinite(gap) else gap
+    return round(gap, _decimals(value, other)) or 0.0 if math.isfinite(gap) else gap
 
 
 def _decimals(*values: float) -> int:

@@ -157,8 +157,8 @@ def _arm(name: str, history: History, confirmation: Confirmation) -> Arm:
     optimism = None
     complete = all(trial.status == "finished" for trial in searched.trials)
     if search_value is not None and confirmed is not None and complete:
-        luck = difference(search_value, confirmed.mean)
-        optimism = luck if history.mode == "max" else -luck
+        seen, found = search_value, confirmed.mean
+        optimism = difference(*((seen, found) if history.mode == "max" else (found, seen)))
     return Arm(
         params_set=name,
         params=history.trials[name].params,

@@ -12,6 +12,7 @@ import pytest
 
 from sweeps.answer.answer import find_answer
 from sweeps.answer.confirmation import Confirmed, find_confirmed
+from sweeps.answer.gain import Compared
 from sweeps.answer.page.best_so_far import find_best_so_far
 from sweeps.answer.page.sentences import three_sentences
 from sweeps.cli.confirmation_lines import confirmation_lines
@@ -290,6 +291,13 @@ def test_a_search_that_saw_what_the_seeds_confirm_was_neither_lucky_nor_unlucky(
     found = confirmed([0.1, 0.9], {"t002": [0.9] * 9, "t001": [0.1] * 9})
     assert sum([0.9] * 9) / 9 != 0.9
     assert found.arm("t002").optimism == 0
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_no_difference_is_0_and_not_minus_0(mode: Mode):
+    found = confirmed([0.5, 0.5], {"t001": [0.4, 0.6] * 3, "t002": [0.5] * 6}, mode=mode)
+    assert [str(arm.optimism) for arm in found.arms] == ["0.0", "0.0"]
+    assert str(Compared(winner=0.5, baseline=0.5).gain(mode)) == "0.0"
 
 
 def test_further_comparisons_pay_for_their_number_and_the_named_one_does_not():
