@@ -216,16 +216,22 @@ def test_the_interval_of_a_share_stays_within_0_and_1_over_seeds_too():
 
 
 def test_a_note_says_what_became_of_each_arm_whatever_the_verdict():
-    def said(arms: dict[str, Sequence[float | None]]) -> str:
+    def said(
+        arms: dict[str, Sequence[float | None]], search: tuple[float, float] = (0.1, 0.9)
+    ) -> str:
         history = History("eval_score", "max")
-        trials = [*trial_events("t001", 0.1), *trial_events("t002", 0.9)]
+        trials = [*trial_events("t001", search[0]), *trial_events("t002", search[1])]
         for event in [*trials, *confirmation_events(arms)]:
             history.apply(event)
         return note(find_answer(history, "finished"), {})
 
     base = [0.5, 0.52, 0.48, 0.5, 0.51, 0.49]
     failed = said({"t002": [None] * 6, "t001": base})
-    assert "On 6 fresh seeds each: **no verdict** (t002 against t001)" in failed
+    why = "because the two have fewer than two seeds in common"
+    assert f"On 6 fresh seeds each: **no verdict** (t002 against t001), {why}.\n" in failed
+    itself = said({"t001": [0.9] * 6, "t002": base}, search=(0.9, 0.1))
+    why = "because the search's winner is the baseline itself"
+    assert f"On 6 fresh seeds each: **no verdict**, {why}.\n" in itself
     assert "- t002: every run failed\n- t001 (baseline): 0.5, 95 % interval" in failed
     assert "On 6 fresh seeds each: **worse** (t002" in said(
         {"t002": [value - 0.1 for value in base], "t001": base}
