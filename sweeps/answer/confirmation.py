@@ -66,8 +66,8 @@ class Comparison:
     difference: Estimate | None
     """The difference over the seeds for which both have a value; positive if the arm is better."""
     p_value: float
-    """p-value of the paired t-test, two-sided; for comparisons that were not named, adjusted by
-    Holm's method."""
+    """p-value of the paired t-test, two-sided; if all differences are equal, of the sign-flip test.
+    For comparisons that were not named, it is adjusted by Holm's method."""
     p_sign_flip: float
     """p-value of the exact sign-flip test, two-sided, not adjusted."""
     with_rows: tuple[float, float] | None

@@ -37,7 +37,7 @@ def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
     further = [one for one in confirmed.comparisons if not one.named]
     if further:
         count = counted(len(further), "further comparison")
-        lines.append(f"{count}, t-test p-values adjusted by Holm's method:")
+        lines.append(f"{count}, p-values of the verdicts adjusted by Holm's method:")
         lines += [f"      {_verdict_line(one, confirmed)}" for one in further]
     return lines
 
@@ -64,10 +64,12 @@ def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:
     found = one.difference
     if found is None or found.n < 2:
         return said
-    by = (
-        f"{difference_in_words(found, len(confirmed.seeds))}; paired t-test p {one.p_value:.2g},"
-        f" exact sign-flip test p {one.p_sign_flip:.2g}"
-    )
+    flipped = f"exact sign-flip test p {one.p_sign_flip:.2g}"
+    tests = f"paired t-test p {one.p_value:.2g}, {flipped}"
+    if found.sd == 0:  # the t-test has no p of its own
+        adjusted = f", adjusted {one.p_value:.2g}" if one.p_value != one.p_sign_flip else ""
+        tests = f"{flipped}{adjusted}"
+    by = f"{difference_in_words(found, len(confirmed.seeds))}; {tests}"
     if one.with_rows is not None:
         by += f"; {span(*one.with_rows)} with the noise of the evaluation rows"
     return f"{said}, {by}"

@@ -177,7 +177,8 @@ def test_equal_differences_are_judged_by_their_number(seeds: int, verdict: str |
     assert comparison.verdict == verdict
     assert comparison.p_value == comparison.p_sign_flip == 2 / 2**seeds
     said = "mean difference 0.1 (the same for each seed, so no interval; positive is better); "
-    assert said in confirmation_lines(found, "eval_score")[3]
+    said += f"exact sign-flip test p {2 / 2**seeds:.2g}"
+    assert confirmation_lines(found, "eval_score")[3].endswith(said)
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32])
@@ -189,6 +190,11 @@ def test_a_gap_of_as_many_rows_on_each_seed_proves_no_more_than_the_number_of_se
     for one in found.comparisons:
         assert one.difference is not None
         assert (one.difference.sd, one.difference.low) == (0, None)
+    base = arms["t001"]
+    three = {**arms, "t004": [value + 1 for value in base], "t001": base}
+    assert confirmation_lines(confirmed([0.1, 0.85, 0.9, 0.8], three), "eval_score")[-1].endswith(
+        "exact sign-flip test p 0.031, adjusted 0.062"
+    )
 
 
 GAPS = {"t003": 0, "t002": 1, "t001": 52}
