@@ -496,7 +496,7 @@ def test_first_params_that_almost_finished_are_not_said_to_have():
 
 
 @pytest.mark.parametrize(
-    ("status", "far"), [("finished", ""), ("stopped_early", ", as far as they trained,")]
+    ("status", "far"), [("finished", "."), ("stopped_early", ", compared as far as they trained.")]
 )
 def test_a_trial_that_was_stopped_is_told_apart_as_far_as_it_trained(status: ev.TrialEnd, far: str):
     sweep = Sweep()
@@ -507,7 +507,7 @@ def test_a_trial_that_was_stopped_is_told_apart_as_far_as_it_trained(status: ev.
     answer = sweep.answer("finished")
     assert answer.not_told_apart == ()
     second = three_sentences(answer, find_best_so_far((), sweep.history, 0.0))[1]
-    assert second.startswith(f"No other params are so close{far} that the choice")
+    assert second.startswith(f"At 5 %, a test tells the best from all other params{far}")
 
 
 def test_the_answer_is_strict_json_where_a_param_is_not_finite():

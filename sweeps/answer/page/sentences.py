@@ -36,7 +36,7 @@ def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:
     confirmed = answer.confirmation
     if confirmed is not None and confirmed.ended:
         return _confirmed(confirmed, answer.metric), _optimism(confirmed, answer.metric), spent
-    return _winner(answer, answer.winner), _like_it(answer, answer.winner), spent
+    return _winner(answer, answer.winner), _like_it(answer), spent
 
 
 def amount(device_s: float) -> str:
@@ -68,7 +68,7 @@ def _winner(answer: Answer, winner: Standing) -> str:
     return f"{said}; {gain}."
 
 
-def _like_it(answer: Answer, winner: Standing) -> str:
+def _like_it(answer: Answer) -> str:
     noise = answer.row_noise
     if answer.not_told_apart is None and answer.why_not_tested is None:
         return "There is nothing to compare it with."
@@ -86,10 +86,9 @@ def _like_it(answer: Answer, winner: Standing) -> str:
             f" {number(noise.by_noise)}, by chance in the evaluation rows"
         )
     if not answer.not_told_apart:
-        chance = "the choice of evaluation rows" if winner.repeats == 1 else "chance"
         unfinished = answer.trials["stopped_early"] + answer.trials["not_ended"]
-        close = "so close, as far as they trained," if unfinished else "so close"
-        return f"No other params are {close} that {chance} could explain the difference{alone}."
+        far = ", compared as far as they trained" if unfinished else ""
+        return f"At 5 %, a test tells the best from all other params{far}{alone}."
     named = some(answer.not_told_apart, NAMED, " and ")
     return f"This sweep cannot tell the best from {named}{alone}."
 
