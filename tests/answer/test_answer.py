@@ -451,7 +451,14 @@ def test_why_there_is_no_standard_error_is_said():
     sweep = Sweep("eval_f1")
     sweep.trial("t001", 1.0)
     why = "nothing is known of what each row adds to eval_f1"
-    assert f"      its standard error is unknown: {why}" in answer_lines(sweep.answer())
+    answer = sweep.answer()
+    said = f"its standard error is unknown: {why}"
+    assert f"      {said}" in answer_lines(answer)
+    page = three_sentences(answer, find_best_so_far((), sweep.history, 0.0))
+    assert page[0].endswith(f"; {said}.")
+    sweep.trial("t002", 0.9)
+    page = three_sentences(sweep.answer(), find_best_so_far((), sweep.history, 0.0))
+    assert [why in sentence for sentence in page] == [False, True, False], "once is enough"
 
 
 def test_the_interval_over_repeats_stays_within_0_and_1():

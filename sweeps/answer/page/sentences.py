@@ -62,10 +62,13 @@ def _winner(answer: Answer, winner: Standing) -> str:
         value = f"{answer.metric} {number(winner.value, digits)}{within}"
         at = f"reached at {percent(winner.progress)} of its training"
         said = f"{best} is {winner.trial} with {value}, {at}"
-    if answer.baseline is None:
-        return f"{said}."
-    gain = gain_in_words(winner.params_set, answer.baseline, answer.compared, answer.gain)
-    return f"{said}; {gain}."
+    if answer.baseline is not None:
+        gain = gain_in_words(winner.params_set, answer.baseline, answer.compared, answer.gain)
+        said += f"; {gain}"
+    unknown = unknown_in_words(answer)
+    if unknown is not None and answer.why_not_tested is None:  # else the next sentence has it
+        said += f"; {unknown}"
+    return f"{said}."
 
 
 def _like_it(answer: Answer) -> str:
