@@ -99,6 +99,8 @@ def test_every_picture_is_drawn_without_an_error_or_a_request(browser: Any, repo
     look(browser, report)
     text = browser.find_element("css selector", "main").text
     assert "t003 is better than the baseline t001" in text
+    tiles = browser.find_elements("css selector", ".tile")
+    assert "0.8117\neval_score, confirmed, 0.7994 to 0.8239" in [tile.text for tile in tiles]
     assert "E: </script><b>bad" in text
     assert "confirmed: better" in text
     assert complaints(browser) == []

@@ -463,30 +463,7 @@
         make("div", {class: "what"}, what),
       );
     const tiles = make("div", {class: "tiles"});
-    const within = (interval) =>
-      interval && interval[0] !== null ? `, ${number(interval[0])} to ${number(interval[1])}` : "";
-    if (answer.winner) {
-      const fresh = answer.confirmation?.ended && answer.confirmation.arms[0].confirmed;
-      if (fresh)
-        tiles.append(
-          tile(number(fresh.mean), `${metric}, confirmed${within([fresh.low, fresh.high])}`),
-        );
-      tiles.append(
-        tile(
-          number(answer.winner.mean),
-          `${metric}, best of the search${within(data.interval)}`,
-        ),
-      );
-      const first = answer.baseline;
-      if (answer.gain !== null && first.params_set !== answer.winner.params_set) {
-        tiles.append(
-          tile(
-            `${answer.gain >= 0 ? "+" : "−"}${number(Math.abs(answer.gain))}`,
-            `gain over the first params${first.progress < 1 ? `, at ${percent(first.progress)}` : ""}`,
-          ),
-        );
-      }
-    }
+    data.tiles.forEach((one) => tiles.append(tile(one.number, one.what)));
     tiles.append(
       tile(
         `${total}`,
