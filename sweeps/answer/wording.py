@@ -1,4 +1,4 @@
-"""Words that all who tell the answer share: an interval, or why there is none.
+"""Words that everything that shows the answer shares: an interval, or why there is none.
 
 Pure functions, used by the verbs, the page and the trackers. They must not judge.
 """
