@@ -3,8 +3,8 @@
     python scripts/answer_rates.py
 
 Draws sweeps whose params are all equally good, has them judged by the code that judges a real
-sweep, and prints a table for each claim. Takes about a minute on one CPU core; needs neither a
-GPU nor Ray. The seeds are fixed, so it prints the same each time.
+sweep, and prints the tables of the docs. Takes about half a minute on one CPU core; needs neither
+a GPU nor Ray. The seeds are fixed, so it prints the same each time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from sweeps.answer.answer import find_answer
 from sweeps.answer.row_noise import over_seeds_and_rows
-from sweeps.answer.seed_statistics import paired_t
+from sweeps.answer.seed_statistics import paired_differences, paired_t
 from sweeps.answer.standing import interval
 from sweeps.records import events as ev
 from sweeps.records.history import History
@@ -101,7 +101,9 @@ def called_better(trials: int, rows: int, suits: float, times: int) -> tuple[flo
             [report("c001", numbers.random(rows) < share[params]) for params in (winner, 0)]
             for _ in range(SEEDS)
         ]
-        gaps = [one.metrics[METRIC] - other.metrics[METRIC] for one, other in runs]
+        gaps = paired_differences(
+            [(one.metrics[METRIC], other.metrics[METRIC]) for one, other in runs]
+        )
         better += paired_t(gaps) <= 0.05 and sum(gaps) > 0
         both = over_seeds_and_rows([(one, other) for one, other in runs])
         above += both is not None and both.interval is not None and both.interval[0] > 0
@@ -109,14 +111,16 @@ def called_better(trials: int, rows: int, suits: float, times: int) -> tuple[flo
 
 
 def told_apart_table() -> Iterator[str]:
-    yield "| trials | told apart from the best | sweeps with one or more | interval holds |"
+    """Yield the lines of the docs' table of what `results` tells apart."""
+    yield "| trials | left without ≈ | sweeps with one or more of these | interval holds |"
     yield "| --- | --- | --- | --- |"
     for trials, times in ((2, 2000), (8, 1000), (24, 400), (100, 100)):
         found = told_apart(trials, 1000, times)
-        yield f"| {trials} | {' | '.join(f'{share:.1%}' for share in found)} |"
+        yield f"| {trials} | {' | '.join(f'{100 * share:.1f} %' for share in found)} |"
 
 
 def called_better_table() -> Iterator[str]:
+    """Yield the lines of the docs' table of what `confirm` calls better."""
     yield "| trials | rows | params differ on a row by | `better` | second interval above 0 |"
     yield "| --- | --- | --- | --- | --- |"
     for trials, rows, suits in (
@@ -124,11 +128,12 @@ def called_better_table() -> Iterator[str]:
         *((24, 100, 0.5), (24, 100, 1.7), (24, 100, 3.4)),
     ):
         found = called_better(trials, rows, suits, 2000)
-        yield f"| {trials} | {rows} | {suits} | {' | '.join(f'{each:.0%}' for each in found)} |"
+        shares = " | ".join(f"{100 * share:.0f} %" for share in found)
+        yield f"| {trials} | {rows} | {suits:g} | {shares} |"
 
 
 if __name__ == "__main__":
-    print("Equally good trials, 1,000 rows:\n")
+    print("Told apart by `results`:\n")
     print(*told_apart_table(), sep="\n")
-    print(f"\nConfirmed with {SEEDS} seeds, the winner being as good as the baseline:\n")
+    print("\nCalled better by `confirm`:\n")
     print(*called_better_table(), sep="\n")

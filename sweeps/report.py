@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -198,9 +198,29 @@ def rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
+def alike(values: Collection[float]) -> bool:
+    """Tell whether values differ by no more than one unit in the last of the `DIGITS` that count.
+
+    Unlike `rounded`, this does not depend on which side of a rounding border a value lies.
+    """
+    low, high = min(values), max(values)
+    gap = high - low
+    return math.isfinite(gap) and gap <= 10.0 ** -_decimals(low, high)
+
+
 def difference(value: float, other: float) -> float:
-    """Return `value` - `other` in the digits that count: 0 if they are equal up to rounding."""
-    return rounded(rounded(value) - rounded(other))
+    """Return `value` - `other`, rounded at the last digit that counts of the larger one; never -0.
+
+    Each value has a rounding error of its own, so more digits of the difference say nothing.
+    """
+    gap = value - other
+    return round(gap, _decimals(value, other)) or 0.0 if math.isfinite(gap) else gap
+
+
+def _decimals(*values: float) -> int:
+    """Return how many decimals the largest of finite values has in the `DIGITS` that count."""
+    largest = max(map(abs, values))
+    return DIGITS - 1 - math.floor(math.log10(largest)) if largest else DIGITS
 
 
 def better(value: float, than: float | None, mode: Mode) -> bool:
@@ -212,5 +232,5 @@ def better(value: float, than: float | None, mode: Mode) -> bool:
         return False
     if than is None or not math.isfinite(than):
         return True
-    ahead = difference(value, than)
-    return ahead > 0 if mode == "max" else ahead < 0
+    ours, theirs = rounded(value), rounded(than)
+    return ours > theirs if mode == "max" else ours < theirs

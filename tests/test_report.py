@@ -63,8 +63,21 @@ def test_values_that_differ_only_in_their_last_bits_are_equal():
     assert not better(high, low, "max")
     assert not better(low, high, "min")
     assert difference(0.8, 0.78) == difference(0.82, 0.8) == 0.02
+    assert not any(better(value, 0.5, "max") for value in (0.5 + 1e-10, 0.5 - 1e-10))
     small = float(np.float32(0.7))
     assert better(float(np.nextafter(np.float32(small), np.float32(1))), small, "max")
+
+
+def test_a_difference_is_rounded_once_at_the_last_digit_of_the_larger_value():
+    gaps = {difference(k / 300, (k - 1) / 300) for k in range(60, 300)}
+    assert gaps == {0.003333333}
+    assert difference(-5.0, 1000.25) == -1005.25
+    assert difference(123456789012.0, 123456788012.0) == 1000
+    assert difference(3, 1) == 2
+    assert difference(0, 0) == difference(1e-300, 1e-300) == 0
+    assert difference(INF, 0.5) == INF
+    assert math.isnan(difference(NAN, 0.5))
+    assert [str(difference(*pair)) for pair in ((0.5, 0.5), (0.3, 0.1 + 0.2))] == ["0.0", "0.0"]
 
 
 def test_a_trial_has_reached_a_point_even_if_a_rounding_error_says_it_is_just_before():

@@ -58,27 +58,30 @@ def replay(reports: Sequence[Report]) -> tuple[list[float], list[float]]:
     """Run ASHA on complete trials in random orders.
 
     Returns:
-        For each order, the share of the training that it needs, and how far the best value of a
-        complete trial is behind that of all trials.
+        For each order, the share of the training that it needs, and how far the best value of the
+        trials that it completes is behind that of all trials.
     """
     space, config = load_space(str(SPACE)).space, SweepConfig(first_rung=FIRST_RUNG)
-    by_trial: dict[str, list[Report]] = {}
+    curves: dict[str, list[Report]] = {}
     for report in reports:
-        by_trial.setdefault(report.trial, []).append(report)
-    trials = list(by_trial.values())
-    ends = [trial[-1].metrics[space.metric] for trial in trials]
+        curves.setdefault(report.trial, []).append(report)
+    bests = {
+        trial: max(report.metrics[space.metric] for report in curve)
+        for trial, curve in curves.items()
+    }
+    order = list(curves)
     draw = random.Random(0)
     shares, behind = [], []
     for _ in range(ORDERS):
-        draw.shuffle(trials)
+        draw.shuffle(order)
         scheduler = ASHA(space, config)
-        lasts = []
-        for trial in trials:
-            stopped = (each for each in trial if scheduler.on_report(each) == "stop")
-            lasts.append(next(stopped, trial[-1]))
-        shares.append(statistics.mean(last.progress for last in lasts))
-        complete = [last.metrics[space.metric] for last in lasts if last.progress == 1]
-        behind.append(max(ends) - max(complete))
+        ends = {}
+        for trial in order:
+            stops = (each for each in curves[trial] if scheduler.on_report(each) == "stop")
+            ends[trial] = next(stops, curves[trial][-1]).progress
+        shares.append(statistics.mean(ends.values()))
+        best = max(bests[trial] for trial, progress in ends.items() if progress == 1)
+        behind.append(max(bests.values()) - best)
     return shares, behind
 
 

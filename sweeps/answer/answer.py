@@ -17,11 +17,11 @@ from typing import Any
 from sweeps.answer.confirmation import Confirmed, find_confirmed
 from sweeps.answer.gain import Baseline, Compared, find_baseline, find_compared
 from sweeps.answer.row_noise import Comparison, compare, lead_by_noise, over_seeds_and_rows
-from sweeps.answer.seed_statistics import LEVEL, holm, paired_t, z_test
+from sweeps.answer.seed_statistics import LEVEL, holm, paired_differences, paired_t, z_test
 from sweeps.answer.standing import Standing, error_over_rows, standing
 from sweeps.records.history import History, SweepStatus
 from sweeps.records.params_set import ParamsSet
-from sweeps.report import difference
+from sweeps.report import difference, rounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +146,7 @@ def _tied(history: History, winner: Standing | None) -> tuple[str, ...]:
         one.id
         for one in sets[sets.index(own) + 1 :]
         if one.mean is not None
-        and difference(one.mean, winner.mean) == 0
+        and rounded(one.mean) == rounded(winner.mean)
         and (one.complete, one.lacks_seeds) == standing
         and history.may_win(one)
     )
@@ -242,8 +242,8 @@ def _p_value_over_seeds(own: ParamsSet, other: ParamsSet, history: History) -> f
     if (found := over_seeds_and_rows(pairs)) is not None:
         return found.p_value
     metric = history.metric
-    gaps = [difference(one.metrics[metric], another.metrics[metric]) for one, another in pairs]
-    return paired_t(gaps) if len(gaps) > 1 else None
+    values = [(one.metrics[metric], another.metrics[metric]) for one, another in pairs]
+    return paired_t(paired_differences(values)) if len(values) > 1 else None
 
 
 def _row_noise(

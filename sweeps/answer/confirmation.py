@@ -11,10 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sweeps.answer.row_noise import over_seeds_and_rows
-from sweeps.answer.seed_statistics import LEVEL, Estimate, estimate, holm, paired_t, sign_flip
+from sweeps.answer.seed_statistics import (
+    LEVEL,
+    Estimate,
+    estimate,
+    holm,
+    paired_differences,
+    paired_t,
+    sign_flip,
+)
 from sweeps.answer.standing import mean_over_seeds
 from sweeps.records.history import Confirmation, History
-from sweeps.report import difference, rounded
+from sweeps.report import alike, difference, rounded
 
 Verdict = Literal["better", "not told apart", "worse"]
 FEWEST_SEEDS = 6
@@ -58,8 +66,8 @@ class Comparison:
     difference: Estimate | None
     """The difference over the seeds for which both have a value; positive if the arm is better."""
     p_value: float
-    """p-value of the paired t-test, two-sided; for comparisons that were not named, adjusted by
-    Holm's method."""
+    """p-value of the paired t-test, two-sided; if all differences are equal, of the sign-flip test.
+    For comparisons that were not named, it is adjusted by Holm's method."""
     p_sign_flip: float
     """p-value of the exact sign-flip test, two-sided, not adjusted."""
     with_rows: tuple[float, float] | None
@@ -149,8 +157,8 @@ def _arm(name: str, history: History, confirmation: Confirmation) -> Arm:
     optimism = None
     complete = all(trial.status == "finished" for trial in searched.trials)
     if search_value is not None and confirmed is not None and complete:
-        luck = difference(search_value, confirmed.mean)
-        optimism = luck if history.mode == "max" else -luck
+        seen, found = search_value, confirmed.mean
+        optimism = difference(*((seen, found) if history.mode == "max" else (found, seen)))
     return Arm(
         params_set=name,
         params=history.trials[name].params,
@@ -191,11 +199,13 @@ def _comparisons(
 
 def _differences(arm: Arm, base: Arm, higher_is_better: bool) -> list[float]:
     """Return how much better an arm is than the baseline, for each seed that both have."""
-    return [
-        difference(value, other) if higher_is_better else difference(other, value)
-        for value, other in zip(arm.values, base.values, strict=True)
-        if value is not None and other is not None
-    ]
+    return paired_differences(
+        [
+            (value, other) if higher_is_better else (other, value)
+            for value, other in zip(arm.values, base.values, strict=True)
+            if value is not None and other is not None
+        ]
+    )
 
 
 def _with_rows(arm: Arm, base: Arm, runs: History) -> tuple[float, float] | None:
@@ -211,7 +221,8 @@ def _with_rows(arm: Arm, base: Arm, runs: History) -> tuple[float, float] | None
 
 def _varies(arm: Arm) -> bool:
     """Tell whether the values of an arm differ by more than rounding does."""
-    return len({rounded(value) for value in arm.values if value is not None}) > 1
+    values = [value for value in arm.values if value is not None]
+    return bool(values) and not alike(values)
 
 
 def _verdict(difference: Estimate | None, p_value: float) -> Verdict | None:

@@ -37,8 +37,8 @@ class Compared:
 
     def gain(self, mode: Mode) -> float:
         """Return how much better the winner's is."""
-        ahead = difference(self.winner, self.baseline)
-        return ahead if mode == "max" else -ahead
+        ours, theirs = self.winner, self.baseline
+        return difference(*((ours, theirs) if mode == "max" else (theirs, ours)))
 
 
 def find_baseline(history: History, status: SweepStatus) -> Baseline | None:

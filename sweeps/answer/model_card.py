@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 from sweeps.amounts import counted
 from sweeps.answer.chosen_run import in_words
 from sweeps.answer.confirmation import Confirmed
-from sweeps.answer.digits import digits_to_tell_apart, short
+from sweeps.answer.digits import digits_to_tell_apart, number, short, span
 from sweeps.answer.eval_results import write_eval_results
 from sweeps.answer.markdown import markdown_table
 from sweeps.answer.own_model import ADAPTER, CODE
 from sweeps.answer.results import Results
 from sweeps.answer.same_model import in_percent
-from sweeps.answer.seed_statistics import Estimate
 from sweeps.answer.standing import interval, standing
 from sweeps.answer.trained_from import (
     NONE,
@@ -31,6 +30,12 @@ from sweeps.answer.trained_from import (
     builder_fields,
     licence_of,
     source_of,
+)
+from sweeps.answer.wording import (
+    digits_of_arms,
+    interval_in_words,
+    unknown_in_words,
+    why_no_verdict,
 )
 from sweeps.config import command
 from sweeps.naming import some
@@ -265,6 +270,8 @@ def _search(results: Results, history: History, trial: Trial) -> Iterator[str]:
     )
     yield "\nThe best params:\n"
     yield from _best(results.history)
+    if (unknown := unknown_in_words(answer)) is not None:
+        yield f"\nOf the best params: {unknown}."
     if answer.confirmation is not None:
         yield from _verdict(answer.confirmation)
     elif answer.not_told_apart:
@@ -285,11 +292,11 @@ def _best(history: History) -> Iterator[str]:
     rows = list[tuple[str, str, str, str]]()
     for own in best:
         found = interval(own, history.metric)
-        within = f"{found[0]:.{digits}g} to {found[1]:.{digits}g}" if found is not None else ""
+        within = span(*found, digits) if found is not None else "-"
         params = ", ".join(f"{key}={short(value)}" for key, value in own.params.items())
-        rows.append((own.params_set, f"{own.mean:.{digits}g}", within, f"`{params}`"))
+        rows.append((own.params_set, number(own.mean, digits), within, f"`{params}`"))
     yield from markdown_table(("trial", history.metric, "95 % interval", "params"), rows)
-    if any(row[2] for row in rows):
+    if any(row[2] != "-" for row in rows):
         what = "variation between seeds" if history.repeats > 1 else "choice of held-out rows"
         yield f"\nThe intervals account for the {what}, not for picking the best of many."
 
@@ -300,27 +307,26 @@ def _verdict(confirmed: Confirmed) -> Iterator[str]:
         return
     named = confirmed.named
     word = named.verdict if named is not None and named.verdict is not None else "none"
+    why_not = why_no_verdict(named)
+    because = f", because {why_not}" if why_not is not None else ""
     another = f"; {confirmed.passed_over}" if confirmed.passed_over is not None else ""
     yield (
-        f"\nThese params ran again with {len(confirmed.seeds)} fresh seeds each. Is the search's"
-        f" winner better than the baseline {confirmed.baseline}? Verdict: **{word}**{another}.\n"
+        f"\nThe params in the next table ran again with {len(confirmed.seeds)} fresh seeds each. Is"
+        f" the search's winner better than the baseline {confirmed.baseline}? Verdict:"
+        f" **{word}**{because}{another}.\n"
     )
     found = [(arm, arm.confirmed) for arm in confirmed.arms if arm.confirmed is not None]
-    digits = digits_to_tell_apart((over.mean for _, over in found), DIGITS)
+    digits = max(DIGITS, digits_of_arms(confirmed))
     rows = [
         (
             arm.params_set,
-            f"{over.mean:.{digits}g}"
+            f"{number(over.mean, digits)}"
             f"{f' ({arm.failed} of {len(arm.values)} runs failed)' if arm.failed else ''}",
-            _interval(over, digits),
+            interval_in_words(over, digits) or "-",
         )
         for arm, over in found
     ]
     yield from markdown_table(("params of", "mean", "95 % interval"), rows)
-
-
-def _interval(found: Estimate, digits: int) -> str:
-    return "" if found.low is None else f"{found.low:.{digits}g} to {found.high:.{digits}g}"
 
 
 def _origin(results: Results, provenance: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from sweeps.report import rounded
+from sweeps.report import alike
 
 LEVEL = 0.95
 """Share of intervals that contain the true value; a p-value of at most 1 - LEVEL is significant."""
@@ -20,6 +20,8 @@ POWER = 0.8
 """Share of true differences of the planned size that should be found."""
 MOST_SEEDS = 20
 """The sign-flip test tries all 2 ** seeds combinations of signs: a million for 20 seeds."""
+IN_32_BITS = 2.0**-23
+"""Relative error of the difference of two equal values of which each was rounded to 32 bits."""
 MOST_DF = 1000
 """Cap on degrees of freedom, because the time of a test grows with them. It changes a p-value of
 0.05 by less than 1 %."""
@@ -49,11 +51,28 @@ def estimate(values: Sequence[float]) -> Estimate | None:
     mean = statistics.fmean(values)
     if n == 1:
         return Estimate(n=n, mean=mean, sd=None, low=None, high=None)
-    if len(set(map(rounded, values))) == 1:
+    if alike(values):
         return Estimate(n=n, mean=mean, sd=0.0, low=None, high=None)
     sd = statistics.stdev(values)
     half = t_quantile(n - 1) * sd / math.sqrt(n)
     return Estimate(n=n, mean=mean, sd=sd, low=mean - half, high=mean + half)
+
+
+def paired_differences(pairs: Sequence[tuple[float, float]]) -> list[float]:
+    """Return the first value of each pair minus its second, for a test.
+
+    Differences, signs aside, are equal if rounding the values to 32 bits may have made them
+    differ; such metrics are common. A test would take what rounding adds for the noise of seeds.
+    """
+    slack = 2 * IN_32_BITS * max((abs(value) for pair in pairs for value in pair), default=0.0)
+    sizes = [0.0]  # of the differences so far
+    found = []
+    for value, other in pairs:
+        gap = value - other
+        size = next((one for one in sizes if abs(abs(gap) - one) <= slack), abs(gap))
+        sizes.append(size)
+        found.append(math.copysign(size, gap) if size else 0.0)
+    return found
 
 
 def paired_t(differences: Sequence[float]) -> float:
@@ -102,7 +121,8 @@ def sign_flip(differences: Sequence[float]) -> float:
     sums = np.zeros(1)
     for difference in differences:
         sums = np.concatenate([sums + difference, sums - difference])
-    slack = 1e-9 * sum(map(abs, differences))  # the order of summation changes the last bits
+    # The order of summation changes the last bits, and values in 32 bits change more.
+    slack = 1e-4 * sum(map(abs, differences))
     return float(np.mean(np.abs(sums) >= abs(math.fsum(differences)) - slack))
 
 

@@ -1,4 +1,4 @@
-"""Words that all who tell the answer share: an interval, or why there is none.
+"""Words that everything that shows the answer shares: an interval, or why there is none.
 
 Pure functions, used by the verbs, the page and the trackers. They must not judge.
 """
@@ -6,7 +6,7 @@ Pure functions, used by the verbs, the page and the trackers. They must not judg
 from __future__ import annotations
 
 from sweeps.answer.answer import Answer
-from sweeps.answer.confirmation import Confirmed
+from sweeps.answer.confirmation import FEWEST_SEEDS, Comparison, Confirmed
 from sweeps.answer.digits import USUAL, digits_to_tell_apart, number, span
 from sweeps.answer.seed_statistics import Estimate
 
@@ -35,6 +35,24 @@ def digits_of_arms(confirmed: Confirmed) -> int:
         (digits_to_tell_apart((each.low, each.mean, each.high), digits) for each in means),
         default=digits,
     )
+
+
+def why_no_verdict(named: Comparison | None) -> str | None:
+    """Return why a comparison in a confirmation that has ended has no verdict; None if it has one.
+
+    Args:
+        named: None: the search's winner is the baseline, so that there is nothing to compare.
+    """
+    if named is None:
+        return "the search's winner is the baseline itself"
+    if named.verdict is not None:
+        return None
+    found = named.difference
+    if found is None or found.n < 2:
+        return "the two have fewer than two seeds in common"
+    if found.n < FEWEST_SEEDS:
+        return f"{found.n} seeds are too few (at least {FEWEST_SEEDS} are needed)"
+    return "every seed gave the same value, so the noise between seeds is unknown"
 
 
 def interval_in_words(found: Estimate, digits: int = USUAL, name: str = "") -> str:

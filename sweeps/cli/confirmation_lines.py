@@ -7,9 +7,14 @@ Used by the summary and by the verbs that show the answer. It must not judge:
 from __future__ import annotations
 
 from sweeps.amounts import counted, duration
-from sweeps.answer.confirmation import FEWEST_SEEDS, Arm, Comparison, Confirmed
+from sweeps.answer.confirmation import Arm, Comparison, Confirmed
 from sweeps.answer.digits import number, span
-from sweeps.answer.wording import difference_in_words, digits_of_arms, interval_in_words
+from sweeps.answer.wording import (
+    difference_in_words,
+    digits_of_arms,
+    interval_in_words,
+    why_no_verdict,
+)
 
 
 def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
@@ -24,7 +29,7 @@ def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
     lines += [_arm_line(arm, confirmed, digits) for arm in confirmed.arms]
     named = confirmed.named
     if named is None:
-        lines.append("verdict: none, because the search's winner is the baseline itself")
+        lines.append(f"verdict: none, because {why_no_verdict(named)}")
     else:
         lines.append(f"verdict: {_verdict_line(named, confirmed)}")
     if confirmed.passed_over is not None:
@@ -32,7 +37,7 @@ def confirmation_lines(confirmed: Confirmed, metric: str) -> list[str]:
     further = [one for one in confirmed.comparisons if not one.named]
     if further:
         count = counted(len(further), "further comparison")
-        lines.append(f"{count}, t-test p-values adjusted by Holm's method:")
+        lines.append(f"{count}, p-values of the verdicts adjusted by Holm's method:")
         lines += [f"      {_verdict_line(one, confirmed)}" for one in further]
     return lines
 
@@ -53,24 +58,18 @@ def _arm_line(arm: Arm, confirmed: Confirmed, digits: int) -> str:
 
 
 def _verdict_line(one: Comparison, confirmed: Confirmed) -> str:
-    pair = f"{one.params_set} against the baseline {confirmed.baseline}"
+    why_not = why_no_verdict(one)
+    verdict = one.verdict if why_not is None else f"none, because {why_not}"
+    said = f"{verdict}: {one.params_set} against the baseline {confirmed.baseline}"
     found = one.difference
     if found is None or found.n < 2:
-        return f"none, because the two have fewer than two seeds in common: {pair}"
-    by = (
-        f"{difference_in_words(found, len(confirmed.seeds))}; paired t-test p {one.p_value:.2g},"
-        f" exact sign-flip test p {one.p_sign_flip:.2g}"
-    )
+        return said
+    flipped = f"exact sign-flip test p {one.p_sign_flip:.2g}"
+    tests = f"paired t-test p {one.p_value:.2g}, {flipped}"
+    if found.sd == 0:  # the t-test has no p of its own
+        adjusted = f", adjusted {one.p_value:.2g}" if one.p_value != one.p_sign_flip else ""
+        tests = f"{flipped}{adjusted}"
+    by = f"{difference_in_words(found, len(confirmed.seeds))}; {tests}"
     if one.with_rows is not None:
         by += f"; {span(*one.with_rows)} with the noise of the evaluation rows"
-    if one.verdict is None and found.n >= FEWEST_SEEDS:
-        return (
-            "none, because every seed gave the same value, so the noise between seeds is unknown:"
-            f" {pair}, {by}"
-        )
-    if one.verdict is None:
-        return (
-            f"none, because {found.n} seeds are too few (at least {FEWEST_SEEDS} are needed):"
-            f" {pair}, {by}"
-        )
-    return f"{one.verdict}: {pair}, {by}"
+    return f"{said}, {by}"

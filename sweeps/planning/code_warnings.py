@@ -8,10 +8,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from sweeps.planning.request import Request
+from sweeps.planning.rows import judged_set
 from sweeps.space.search_space import fixed_values
 
 SEEDERS = ("set_seed", "enable_full_determinism", "torch.manual_seed", "torch.cuda.manual_seed_all")
@@ -28,25 +30,32 @@ def split_warnings(request: Request) -> Iterator[str]:
             and re.search(r"(^|[^a-z])test($|[^a-z])", value.lower())
         ):
             yield f"{key} = {value!r}: {ON_TEST}"
-    for line, text in _lines(request, _test_reads):
+    for line, text in _lines(request, partial(_test_reads, request.space.metric)):
         yield f"{line}: {text}: {ON_TEST}"
 
 
-def _test_reads(tree: ast.Module) -> Iterator[ast.AST]:
+def _test_reads(metric: str, tree: ast.Module) -> Iterator[ast.AST]:
     """Yield the keywords that read a test split, other than rows that the code splits off itself.
 
-    `train_test_split` names those `test`.
+    `train_test_split` names those `test`. Of several evaluation sets, the judged one counts.
     """
     own = _split_off(tree)
     for node in ast.walk(tree):
         if not isinstance(node, ast.keyword) or node.arg not in ("eval_dataset", "split"):
             continue
-        inner = list(ast.walk(node.value))
+        inner = list(ast.walk(_judged(metric, node.value)))
         allowed = [
             each.slice for each in inner if isinstance(each, ast.Subscript) and own(each.value)
         ]
         if any(_names_test(each) and each not in allowed for each in inner):
             yield node
+
+
+def _judged(metric: str, value: ast.expr) -> ast.expr:
+    """Return the evaluation set that trials are judged on, if the code lists several by name."""
+    pairs = zip(value.keys, value.values, strict=True) if isinstance(value, ast.Dict) else ()
+    sets = {str(key.value): rows for key, rows in pairs if isinstance(key, ast.Constant)}
+    return sets.get(judged_set(metric, sets) or "", value)
 
 
 def _split_off(tree: ast.Module) -> Callable[[ast.AST], bool]:

@@ -48,7 +48,7 @@ class Layout:
     groups: int
     """Number of groups, which is the number of concurrent trials."""
     size: GroupSize
-    """GroupSize of each group."""
+    """Size of each group."""
     sharing: Sharing | None = None
     """Further groups that may share the GPUs with these; None: no sharing."""
 

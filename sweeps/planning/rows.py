@@ -5,13 +5,14 @@ Pure. It must not know how data is prepared or how this is displayed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Collection, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sweeps.builders.base import Prepared
 from sweeps.builders.data.row_counts import SplitFacts
 from sweeps.secrets import FREE_TEXT
+from sweeps.space.builder import EVAL
 
 SPLITS = ("train", "eval")
 NOTHING = SplitFacts(cut=None, classes=())
@@ -37,6 +38,15 @@ class SplitRows:
     """Number of rows whose text was truncated; None: not counted."""
     classes: Mapping[str, int] = field(default_factory=dict, metadata=FREE_TEXT)
     """Number of labels by class; empty: not counted."""
+
+
+def judged_set(metric: str, sets: Collection[str]) -> str | None:
+    """Return the name of the evaluation set that a metric is from; None if its name does not tell.
+
+    HF puts the name of a set in front of its metrics: `eval_dev_accuracy`.
+    """
+    found = [name for name in sets if metric.removeprefix(EVAL).startswith(f"{name}_")]
+    return max(found, key=len, default=None)
 
 
 def counted_rows(train: int | None, evaluation: int | None) -> list[SplitRows]:

@@ -19,6 +19,7 @@ from sweeps.planning.code_warnings import (
 )
 from sweeps.planning.forecast import first_evaluation
 from sweeps.planning.request import Request
+from sweeps.planning.rows import judged_set
 from sweeps.planning.samples import optimizer_warnings
 from sweeps.planning.training_warnings import training_warnings
 from sweeps.records.provenance import git_state
@@ -136,6 +137,9 @@ def _rows(request: Request) -> Iterator[str]:
     if request.config.tiny:
         return
     train, judged = space.builder.count_rows()
+    sets = space.builder.eval_sets
+    if (name := judged_set(space.metric, sets)) is not None:
+        judged = sets[name]
     largest = max(highest(space, TOTAL_BATCH), default=0)
     if train is not None and largest > train:
         yield (

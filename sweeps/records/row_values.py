@@ -14,7 +14,7 @@ import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sweeps.report import Report, rounded
+from sweeps.report import Report, alike
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,10 +85,8 @@ def row_values(report: Report) -> Numbers | None:
 
 def spread(values: Numbers) -> float:
     """Return the sample standard deviation of values; 0 if they differ only in rounding."""
-    first = float(values.flat[0])
-    if all(rounded(float(end)) == rounded(first) for end in (values.min(), values.max())):
-        return 0.0
-    return float(values.std(ddof=1))
+    ends = float(values.min()), float(values.max())
+    return 0.0 if alike(ends) else float(values.std(ddof=1))
 
 
 @lru_cache(maxsize=2)  # one trial is compared with many

@@ -148,6 +148,12 @@ class Adapted:
         return train, evaluation
 
     @property
+    def eval_sets(self) -> Mapping[str, int | None]:
+        """The rows of each evaluation set, by name, if several are known."""
+        sets: Mapping[str, int | None] = self._member("eval_sets", {})
+        return sets
+
+    @property
     def data_fields(self) -> frozenset[str]:
         """The keywords that `prepare()` reads."""
         return self.keywords.intersection(self._member("data_fields", self.keywords))
@@ -221,6 +227,11 @@ class Adapted:
         return dict(self._member("spellings", {}))
 
     @property
+    def not_settable(self) -> dict[str, str]:
+        """What looks like a key of a space and is none, each with the reason."""
+        return dict(self._member("not_settable", {}))
+
+    @property
     def keyword_values(self) -> dict[str, Any]:
         """Values that tuned keywords have unless the space sets them, where known."""
         return dict(self._member("keyword_values", {}))
@@ -258,11 +269,17 @@ class Adapted:
         return found
 
     def tried(
-        self, flags: Mapping[str, Any], *, base: Path, kept: Path, note: Callable[[str], None]
+        self,
+        flags: Mapping[str, Any],
+        *,
+        base: Path,
+        kept: Path,
+        note: Callable[[str], None],
+        copy: Callable[[Path], Path] | None = None,
     ) -> Adapted:
         """Return the builder after a dry run; the same one if it needs none."""
         try_ = self._member("tried")
-        return Adapted(try_(flags, base=base, kept=kept, note=note)) if try_ else self
+        return Adapted(try_(flags, base=base, kept=kept, note=note, copy=copy)) if try_ else self
 
     @property
     def _fields(self) -> tuple[dataclasses.Field[Any], ...]:

@@ -223,8 +223,9 @@ def argument_values(
 ) -> dict[str, Any]:
     """Return the values of one trial's arguments, with dotted keys as the space writes them.
 
-    A builder that creates its arguments itself also decides on precision and data loaders, and
-    reduces rows itself; arguments that `sweeps` owns and does not set here have HF's default.
+    A builder that creates its arguments itself also decides on precision, data loaders and its
+    trackers, and reduces rows itself; other arguments that `sweeps` owns and does not set here have
+    HF's default.
 
     Args:
         space: The space.
@@ -246,11 +247,13 @@ def argument_values(
         values.pop("tf32", None)
     if own.keys().isdisjoint(("logging_steps", "logging_strategy")):
         values.setdefault("logging_steps", 1 / (LOGS_PER_EVALUATION * space.evals_per_trial))
+    values.setdefault("run_name", f"{output_dir.parent.parent.name}-{output_dir.name}")
     if space.builder.makes_arguments:
         values = owned_defaults() | values
+        del values["report_to"]
     else:
         _set_defaults(values, devices)
-        values.setdefault("run_name", f"{output_dir.parent.parent.name}-{output_dir.name}")
+        values["report_to"] = "none"
     return {
         **values,
         "seed": seed,
@@ -262,7 +265,6 @@ def argument_values(
         # HF would add `eval_` to any other name, but the evaluation may not return that metric.
         "metric_for_best_model": space.metric if space.metric.startswith(EVAL) else None,
         "greater_is_better": space.mode == "max",
-        "report_to": "none",
         "use_cpu": not devices.gpu,
         "disable_tqdm": True,
         "logging_nan_inf_filter": False,

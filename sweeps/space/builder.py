@@ -151,12 +151,20 @@ class ScriptBuilder(Builder, Protocol):
         """Arguments that have no effect, each with the reason; a space cannot set them."""
 
     @property
+    def eval_sets(self) -> Mapping[str, int | None]:
+        """The rows of each evaluation set, by name, if there are several; None if not known."""
+
+    @property
     def keyword_names(self) -> Collection[str]:
         """The keywords that can be tuned or fixed, if the signature does not show them."""
 
     @property
     def spellings(self) -> Mapping[str, str]:
         """The keys of a space by their other spellings, for messages."""
+
+    @property
+    def not_settable(self) -> Mapping[str, str]:
+        """What looks like a key of a space and is none, each with the reason."""
 
     @property
     def keyword_values(self) -> Mapping[str, Any]:
@@ -191,7 +199,13 @@ class ScriptBuilder(Builder, Protocol):
         """The user's folder that this file needs; it is copied along with the code of the space."""
 
     def tried(
-        self, flags: Mapping[str, Any], *, base: Path, kept: Path, note: Callable[[str], None]
+        self,
+        flags: Mapping[str, Any],
+        *,
+        base: Path,
+        kept: Path,
+        note: Callable[[str], None],
+        copy: Callable[[Path], Path] | None = None,
     ) -> Builder:
         """Return the same builder with the arguments and keywords that a dry run found.
 
@@ -202,6 +216,8 @@ class ScriptBuilder(Builder, Protocol):
             base: The folder that trials run in.
             kept: The folder where it keeps its findings.
             note: Called with a line about what it does.
+            copy: Copies the user's code to below a folder, under the whole path that it has, and
+                returns the copy of the script; None: it runs where it is.
 
         Raises:
             UserError: It does not create a trainer that can be tuned.

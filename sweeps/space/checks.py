@@ -120,6 +120,8 @@ def unknown(key: str, valid: Sequence[str], builder: Adapted) -> str:
         return f"no longer an argument; {DROPPED[key]}"
     if (name := builder.spellings.get(key.replace("-", "_"))) is not None:
         return f"{builder.name} calls this flag {name!r}; use that name"
+    if (why := builder.not_settable.get(key)) is not None:
+        return why
     if builder.makes_arguments:
         kind = argument_class(builder.own).__name__
         return f"neither a field of {kind} nor a flag of {builder.name}{nearest(key, valid)}"

@@ -19,6 +19,7 @@ from sweeps.answer.wording import (
     digits_of_arms,
     interval_in_words,
     unknown_in_words,
+    why_no_verdict,
 )
 from sweeps.naming import some
 
@@ -82,14 +83,13 @@ def _confirmation(confirmed: Confirmed) -> str:
         return "The confirmation with fresh seeds has not finished yet.\n\n"
     digits = max(DIGITS, digits_of_arms(confirmed))
     lines = [f"- {_arm(arm, confirmed.baseline, digits)}" for arm in confirmed.arms]
-    named = confirmed.named
-    verdict = ""
-    if named is not None:
-        word = named.verdict or "no verdict"
-        verdict = f": **{word}** ({named.params_set} against {confirmed.baseline})"
+    named, why_not = confirmed.named, why_no_verdict(confirmed.named)
+    verdict = "no verdict" if named is None or named.verdict is None else named.verdict
+    pair = f" ({named.params_set} against {confirmed.baseline})" if named is not None else ""
+    because = f", because {why_not}" if why_not is not None else ""
     another = f"; {confirmed.passed_over}" if confirmed.passed_over is not None else ""
     return (
-        f"On {len(confirmed.seeds)} fresh seeds each{verdict}{another}.\n\n"
+        f"On {len(confirmed.seeds)} fresh seeds each: **{verdict}**{pair}{because}{another}.\n\n"
         + "\n".join(lines)
         + "\n\n"
     )

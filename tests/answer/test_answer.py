@@ -451,7 +451,14 @@ def test_why_there_is_no_standard_error_is_said():
     sweep = Sweep("eval_f1")
     sweep.trial("t001", 1.0)
     why = "nothing is known of what each row adds to eval_f1"
-    assert f"      its standard error is unknown: {why}" in answer_lines(sweep.answer())
+    answer = sweep.answer()
+    said = f"its standard error is unknown: {why}"
+    assert f"      {said}" in answer_lines(answer)
+    page = three_sentences(answer, find_best_so_far((), sweep.history, 0.0))
+    assert page[0].endswith(f"; {said}.")
+    sweep.trial("t002", 0.9)
+    page = three_sentences(sweep.answer(), find_best_so_far((), sweep.history, 0.0))
+    assert [why in sentence for sentence in page] == [False, True, False], "once is enough"
 
 
 def test_the_interval_over_repeats_stays_within_0_and_1():
@@ -496,7 +503,7 @@ def test_first_params_that_almost_finished_are_not_said_to_have():
 
 
 @pytest.mark.parametrize(
-    ("status", "far"), [("finished", ""), ("stopped_early", ", as far as they trained,")]
+    ("status", "far"), [("finished", "."), ("stopped_early", ", compared as far as they trained.")]
 )
 def test_a_trial_that_was_stopped_is_told_apart_as_far_as_it_trained(status: ev.TrialEnd, far: str):
     sweep = Sweep()
@@ -507,7 +514,7 @@ def test_a_trial_that_was_stopped_is_told_apart_as_far_as_it_trained(status: ev.
     answer = sweep.answer("finished")
     assert answer.not_told_apart == ()
     second = three_sentences(answer, find_best_so_far((), sweep.history, 0.0))[1]
-    assert second.startswith(f"No other params are so close{far} that the choice")
+    assert second.startswith(f"At 5 %, a test tells the best from all other params{far}")
 
 
 def test_the_answer_is_strict_json_where_a_param_is_not_finite():

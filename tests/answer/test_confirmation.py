@@ -12,6 +12,7 @@ import pytest
 
 from sweeps.answer.answer import find_answer
 from sweeps.answer.confirmation import Confirmed, find_confirmed
+from sweeps.answer.gain import Compared
 from sweeps.answer.page.best_so_far import find_best_so_far
 from sweeps.answer.page.sentences import three_sentences
 from sweeps.cli.confirmation_lines import confirmation_lines
@@ -176,7 +177,27 @@ def test_equal_differences_are_judged_by_their_number(seeds: int, verdict: str |
     assert comparison.verdict == verdict
     assert comparison.p_value == comparison.p_sign_flip == 2 / 2**seeds
     said = "mean difference 0.1 (the same for each seed, so no interval; positive is better); "
-    assert said in confirmation_lines(found, "eval_score")[3]
+    said += f"exact sign-flip test p {2 / 2**seeds:.2g}"
+    assert confirmation_lines(found, "eval_score")[3].endswith(said)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_a_gap_of_as_many_rows_on_each_seed_proves_no_more_than_the_number_of_seeds(kind: type):
+    right = np.array([400, 403, 404, 398, 405, 407])
+    arms = {name: ((right - gap) / 450).astype(kind).tolist() for name, gap in GAPS.items()}
+    found = confirmed([0.1, 0.85, 0.9], arms)
+    assert [one.p_value for one in found.comparisons] == [2 / 2**6] * 2
+    for one in found.comparisons:
+        assert one.difference is not None
+        assert (one.difference.sd, one.difference.low) == (0, None)
+    base = arms["t001"]
+    three = {**arms, "t004": [value + 1 for value in base], "t001": base}
+    assert confirmation_lines(confirmed([0.1, 0.85, 0.9, 0.8], three), "eval_score")[-1].endswith(
+        "exact sign-flip test p 0.031, adjusted 0.062"
+    )
+
+
+GAPS = {"t003": 0, "t002": 1, "t001": 52}
 
 
 def test_the_interval_of_a_share_stays_within_0_and_1_over_seeds_too():
@@ -201,16 +222,22 @@ def test_the_interval_of_a_share_stays_within_0_and_1_over_seeds_too():
 
 
 def test_a_note_says_what_became_of_each_arm_whatever_the_verdict():
-    def said(arms: dict[str, Sequence[float | None]]) -> str:
+    def said(
+        arms: dict[str, Sequence[float | None]], search: tuple[float, float] = (0.1, 0.9)
+    ) -> str:
         history = History("eval_score", "max")
-        trials = [*trial_events("t001", 0.1), *trial_events("t002", 0.9)]
+        trials = [*trial_events("t001", search[0]), *trial_events("t002", search[1])]
         for event in [*trials, *confirmation_events(arms)]:
             history.apply(event)
         return note(find_answer(history, "finished"), {})
 
     base = [0.5, 0.52, 0.48, 0.5, 0.51, 0.49]
     failed = said({"t002": [None] * 6, "t001": base})
-    assert "On 6 fresh seeds each: **no verdict** (t002 against t001)" in failed
+    why = "because the two have fewer than two seeds in common"
+    assert f"On 6 fresh seeds each: **no verdict** (t002 against t001), {why}.\n" in failed
+    itself = said({"t001": [0.9] * 6, "t002": base}, search=(0.9, 0.1))
+    why = "because the search's winner is the baseline itself"
+    assert f"On 6 fresh seeds each: **no verdict**, {why}.\n" in itself
     assert "- t002: every run failed\n- t001 (baseline): 0.5, 95 % interval" in failed
     assert "On 6 fresh seeds each: **worse** (t002" in said(
         {"t002": [value - 0.1 for value in base], "t001": base}
@@ -276,6 +303,13 @@ def test_a_search_that_saw_what_the_seeds_confirm_was_neither_lucky_nor_unlucky(
     found = confirmed([0.1, 0.9], {"t002": [0.9] * 9, "t001": [0.1] * 9})
     assert sum([0.9] * 9) / 9 != 0.9
     assert found.arm("t002").optimism == 0
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_no_difference_is_0_and_not_minus_0(mode: Mode):
+    found = confirmed([0.5, 0.5], {"t001": [0.4, 0.6] * 3, "t002": [0.5] * 6}, mode=mode)
+    assert [str(arm.optimism) for arm in found.arms] == ["0.0", "0.0"]
+    assert str(Compared(winner=0.5, baseline=0.5).gain(mode)) == "0.0"
 
 
 def test_further_comparisons_pay_for_their_number_and_the_named_one_does_not():

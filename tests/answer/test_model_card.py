@@ -22,6 +22,7 @@ from sweeps.records.history import History
 from sweeps.records.sweep_record import read_record, write_record
 from sweeps.report import Report
 from sweeps.space.builder import Pipeline
+from tests.answer.test_confirmation import confirmed
 from tests.answer.test_export import Made, adapter_of, make, out
 from tests.written_confirmation import trial_events
 
@@ -83,7 +84,9 @@ def test_the_card_says_how_the_model_was_found_and_how_it_is_repeated(make: Made
         "This model was found by a sweep of 2 trials (0 finished, 0 stopped early, 0 failed)"
         in text
     )
-    assert "| t001 | 0.9 |  | `learning_rate=3e-05` |\n| t002 | 0.6 |" in text
+    assert "| t001 | 0.9 | - | `learning_rate=3e-05` |\n| t002 | 0.6 |" in text
+    why = "nothing is known of what each row adds to eval_accuracy"
+    assert f"\nOf the best params: it is unknown which other params are as good: {why}." in text
     assert "seed 17\n" in text
     assert "`c0ffee`" in text
     assert f"sweeps run --from {results.folder.id} --trial t001" in text
@@ -125,8 +128,8 @@ def test_the_card_tells_values_apart_that_six_digits_do_not(make: Made, out: Pat
     log.close()
     export_checkpoint(read_results(folder), out, trial_id="t001", evaluate=False)
     text = (out / "README.md").read_text()
-    assert "| t002 | 0.90000004 |  |" in text
-    assert "| t001 | 0.9 |  |" in text
+    assert "| t002 | 0.90000004 | - |" in text
+    assert "| t001 | 0.9 | - |" in text
 
 
 def test_params_that_only_failed_are_not_among_the_best_of_the_card():
@@ -137,8 +140,20 @@ def test_params_that_only_failed_are_not_among_the_best_of_the_card():
         for event in (begun, job, report, ev.TrialEnded(trial=trial, status=end)):
             history.apply(event)
     assert [line for line in model_card._best(history) if "t00" in line] == [
-        "| t001 | 0.8 |  | `height=1` |"
+        "| t001 | 0.8 | - | `height=1` |"
     ]
+
+
+def test_the_card_says_of_a_confirmation_what_results_say():
+    near = [0.81234562, 0.81234565, 0.81234563, 0.81234562, 0.81234566, 0.81234564]
+    said = "\n".join(model_card._verdict(confirmed([0.1, 0.9], {"t002": [0.9] * 6, "t001": near})))
+    assert "\nThe params in the next table ran again with 6 fresh seeds each. Is the" in said
+    assert "| t002 | 0.9 | every run has this value, so no interval |" in said
+    assert "| t001 | 0.81234564 | 0.81234562 to 0.81234565 |" in said, "as far from its ends"
+    assert "Verdict: **better**.\n" in said
+    said = "\n".join(model_card._verdict(confirmed([0.9, 0.1], {"t001": [0.9], "t002": [0.8]})))
+    assert "Verdict: **none**, because the search's winner is the baseline itself.\n" in said
+    assert "| t001 | 0.9 | - |" in said
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from sweeps.answer.digits import percent
+from sweeps.answer.page.html import ASSETS
 from sweeps.answer.page.write_page import write_comparison, write_report
 from sweeps.config import SweepConfig
 from sweeps.records import events as ev
@@ -99,6 +101,8 @@ def test_every_picture_is_drawn_without_an_error_or_a_request(browser: Any, repo
     look(browser, report)
     text = browser.find_element("css selector", "main").text
     assert "t003 is better than the baseline t001" in text
+    tiles = browser.find_elements("css selector", ".tile")
+    assert "0.8117\neval_score, confirmed, 0.7994 to 0.8239" in [tile.text for tile in tiles]
     assert "E: </script><b>bad" in text
     assert "confirmed: better" in text
     assert complaints(browser) == []
@@ -162,6 +166,16 @@ def test_a_sweep_without_a_value_and_a_comparison_have_a_page(browser: Any, tmp_
     text = browser.find_element("css selector", "main").text
     assert f"{one.folder.id} found the best eval_score: 0.8." in text
     assert complaints(browser) == []
+
+
+def test_a_share_of_a_trial_looks_as_it_does_in_results(browser: Any, report: Path) -> None:
+    shares = [n / 16 for n in range(17)] + [0.005, 0.994, 0.995, 0.996, 0.9995, 0.99996]
+    code = (ASSETS / "page.js").read_text()
+    code = code[code.index("  function number(") : code.index("  const word =")]
+    browser.get(report.as_uri())
+    shown = browser.execute_script(f"{code} return arguments[0].map(percent)", shares)
+    assert shown == [percent(share) for share in shares]
+    assert shown[2] == "12%"
 
 
 def test_ticks_between_values_that_are_nearly_equal_differ(browser: Any, tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from sweeps.answer.seed_statistics import (
     estimate,
     holm,
+    paired_differences,
     paired_t,
     power,
     sign_flip,
@@ -66,6 +69,55 @@ def test_equal_differences_show_no_more_than_their_number(n: int):
     found = estimate([*[0.1] * (n - 1), math.nextafter(0.1, 1)])
     assert found is not None
     assert found.low is None, "they differ only in rounding"
+
+
+def exact(value: float) -> float:
+    return value
+
+
+def in_32_bits(value: float) -> float:
+    return float(np.float32(value))
+
+
+def in_percent_of_32_bits(value: float) -> float:
+    return float(np.float32(100) * np.float32(value))
+
+
+@pytest.mark.parametrize("kept", [exact, in_32_bits, in_percent_of_32_bits])
+@pytest.mark.parametrize("rows", [7, 300, 450, 10_000])
+def test_gaps_of_as_many_rows_are_equal_however_the_shares_are_rounded(
+    rows: int, kept: Callable[[float], float]
+):
+    """Were the last digit of one of them another, a t-test would take this for all the noise."""
+    for gap in {1, 2, rows // 9, rows // 2} - {0}:
+        right = [*range(gap, rows + 1, max(1, rows // 12))][-6:]
+        pairs = [(kept(k / rows), kept((k - gap) / rows)) for k in right]
+        found = paired_differences(pairs)
+        assert found == [pytest.approx(kept(gap / rows), rel=1e-3)] * len(right)
+        assert paired_t(found) == sign_flip(found) == 2 / 2 ** len(right)
+    one, two = kept(3 / rows) - kept(2 / rows), kept(3 / rows) - kept(1 / rows)
+    found = paired_differences(
+        [(kept(k / rows), kept((k - gap) / rows)) for k, gap in ((3, 1), (4, 2), (5, -2), (6, 0))]
+    )
+    assert found == pytest.approx([one, two, -two, 0])
+    assert found[1] == -found[2]
+    assert found[3] == 0
+    # Of the 16 ways to give 1, 2, 2 and 0 rows a sign, all but the sums of 0 get as far as 1.
+    assert sign_flip(found) == 1
+
+
+def test_gaps_that_rounding_explains_are_0_and_others_keep_their_sizes():
+    assert paired_differences([(0.9, 0.9), (0.8, 0.8)]) == [0, 0]
+    assert paired_differences([(0.9, 0.9 + 1e-8), (0.8, 0.8 + 2e-8)]) == [0, 0]
+    assert paired_differences([(0.5, 0.25), (0.25, 0.5), (0.5, 0.0)]) == [0.25, -0.25, 0.5]
+    assert paired_differences([]) == []
+
+
+def test_values_on_both_sides_of_a_rounding_border_are_equal():
+    border = 0.123456785 * 10 - 1  # whose ninth digit is neither up nor down
+    found = estimate([math.nextafter(border, 0), border, math.nextafter(border, 1)])
+    assert found is not None
+    assert (found.sd, found.low) == (0.0, None)
 
 
 def test_the_sign_flip_test_counts_all_signs():

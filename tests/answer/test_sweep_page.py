@@ -297,6 +297,26 @@ def test_a_confirmation_leads_the_answer(tmp_path: Path) -> None:
     assert {span.trial for span in lane.spans} == {None, "t001", "t002"}, "no runs of it"
 
 
+def test_the_large_numbers_have_the_digits_of_the_sentences(tmp_path: Path) -> None:
+    near = [0.81236, 0.81238, 0.81237, 0.81236, 0.81239, 0.81237]
+    arms = {"t002": [value + 1e-5 for value in near], "t001": near}
+    later = [dataclasses.replace(event, time=START + 200) for event in confirmation_events(arms)]
+    trials = Drawn(curve=[0.5, 0.6, 0.7, 0.80001]), Drawn(curve=[0.5, 0.6, 0.7, 0.80002])
+    page = sweep_page(drawn_sweep(tmp_path, *trials, more=[_ended(), *later], ended=False))
+    assert [(tile.number, tile.what) for tile in page.tiles] == [
+        ("0.81238", "eval_score, confirmed, 0.81237 to 0.81239"),
+        ("0.80002", "eval_score, best of the search"),
+        ("+1e-05", "gain over the first params"),
+    ]
+    assert "eval_score 0.81238 (95 % interval 0.81237 to 0.81239)" in page.sentences[0]
+    stopped = Drawn(curve=[0.5, 0.6]), Drawn(curve=[0.4, 0.5, 0.6, 0.7])
+    assert [(tile.number, tile.what) for tile in page_of(tmp_path / "b", *stopped).tiles] == [
+        ("0.7", "eval_score, best of the search"),
+        ("-0.1", "gain over the first params, at 50%"),
+    ]
+    assert page_of(tmp_path / "c").tiles == []
+
+
 def _ended() -> ev.Event:
     return ev.SweepEnded(time=START + 110, status="finished")
 

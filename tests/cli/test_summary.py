@@ -137,7 +137,7 @@ def test_a_confirmation_says_each_arm_the_verdict_and_how_sure_it_is():
         " 0.01",
         "verdict: better: t002 against the baseline t001, mean difference 0.025 (0.01925 to"
         " 0.03075, positive is better); paired t-test p 0.0001, exact sign-flip test p 0.031",
-        "1 further comparison, t-test p-values adjusted by Holm's method:",
+        "1 further comparison, p-values of the verdicts adjusted by Holm's method:",
         "      none, because 5 seeds are too few (at least 6 are needed): t003 against the"
         " baseline t001, mean difference 0.024 over 5 of 6 seeds (0.0172 to 0.0308, positive is"
         " better); paired t-test p 0.00061, exact sign-flip test p 0.062",

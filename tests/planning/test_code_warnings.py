@@ -63,6 +63,21 @@ def test_rows_split_off_by_the_script_itself_are_no_test_split(
     assert ["test split" in line for line in found] == [True] * on_test
 
 
+@pytest.mark.parametrize(
+    ("metric", "on_test"),
+    [("eval_dev_loss", False), ("eval_other_loss", True), ("eval_loss", True)],
+)
+def test_of_several_evaluation_sets_the_judged_one_counts(
+    metric: str, on_test: bool, tmp_path: Path
+):
+    file = tmp_path / "mine.py"
+    script = SCRIPT.replace('data["test"]', '{"dev": data["train"], "other": data["test"]}')
+    script = script.replace("EarlyStopping", "Printer").replace("eval_loss", metric)
+    file.write_text(script)
+    found = find_warnings(make_request(str(file), SweepConfig()), 1, gpu=False)
+    assert ["test split" in line for line in found] == [True] * on_test
+
+
 def test_a_seed_that_the_builder_sets_itself_is_doubtful(tmp_path: Path):
     file = tmp_path / "mine.py"
     seeds = "set_seed(42); torch.manual_seed(args.seed); rows.shuffle(seed=1)"

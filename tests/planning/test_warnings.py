@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ray import tune
+from transformers import TrainingArguments
 
 from sweeps import SweepConfig, when
 from sweeps.driver.requests.new_request import make_request
@@ -176,3 +177,25 @@ def test_a_batch_larger_than_the_data_and_too_few_rows_to_judge_by_are_doubtful(
         "100 evaluation rows: the standard error of eval_accuracy is up to 0.050, so smaller"
         " differences between trials may be noise; 2500 rows would lower it to 0.01",
     ]
+
+
+class TwoSets:
+    """A builder whose trainer has several evaluation sets, as a script may have."""
+
+    eval_sets: ClassVar = {"dev": 100, "dev_large": 2500, "streamed": None}
+
+    def count_rows(self) -> tuple[int, int]:
+        return 40, 2600
+
+    def __call__(self, args: TrainingArguments) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("metric", "rows"),
+    [("eval_dev_accuracy", 100), ("eval_dev_large_accuracy", 0), ("eval_streamed_accuracy", 0)],
+)
+def test_the_rows_of_the_judged_set_count(metric: str, rows: int):
+    found = doubtful(build_trainer=TwoSets(), metric=metric, mode="max")
+    assert [int(line.split()[0]) for line in found if "evaluation rows" in line] == [rows] * (
+        rows > 0
+    )

@@ -44,7 +44,11 @@ def a_tagger(folder: Path) -> None:
 
 
 def a_writer(folder: Path) -> None:
+    from transformers import GenerationConfig
+
     shutil.copytree(TINY / "causal_model", folder, dirs_exist_ok=True)
+    # It has 64 positions; a pipeline draws up to 256 tokens unless the model says otherwise.
+    GenerationConfig(max_new_tokens=8).save_pretrained(folder)
 
 
 TASKS: dict[str, tuple[Callable[[Path], None], Pipeline, str]] = {

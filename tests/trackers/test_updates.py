@@ -292,7 +292,10 @@ def test_the_note_does_not_call_params_confirmed_without_a_verdict(tmp_path: Pat
     for event in confirmation_events(arms, metric="eval_accuracy"):
         fold.apply(event)
     said = note(find_answer(fold.history, "finished"), sweep.record.space.domains)
-    assert "On 2 fresh seeds each: **no verdict** (t002 against t001)." in said
+    assert (
+        "On 2 fresh seeds each: **no verdict** (t002 against t001), because 2 seeds are too few"
+        in said
+    )
 
 
 def test_a_paused_trial_is_tagged_so_until_it_runs_again(tmp_path: Path) -> None:

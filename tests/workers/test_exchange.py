@@ -90,7 +90,7 @@ def error(rank: int, message: str = "ValueError: bad rows", **changes: Any) -> J
 
 
 async def waiting(call: Awaitable[Any]) -> asyncio.Future[Any]:
-    """Start a call and make sure that it waits."""
+    """Start a call, or take a started one, and make sure that it waits."""
     task = asyncio.ensure_future(call)
     for _ in range(TURNS):
         await asyncio.sleep(0)
@@ -303,6 +303,28 @@ def test_one_idle_group_ends_for_a_failed_trial_and_the_others_stay_warm(
         await exchange.hello(5, 0, member("node5"))
         await exchange.hello(5, 1, member("node5"))
         assert await takes(exchange, 5, 0) == "t003"
+
+    play(scenario)
+
+
+def test_a_group_with_a_rank_that_still_trains_does_not_end_for_a_failed_trial(
+    play: Callable[..., None],
+):
+    async def scenario(exchange: Exchange) -> None:
+        await submit(exchange, "t001", "t002", "t003")
+        for group in (1, 2, 3):
+            await exchange.next_job(group, 0)
+        await exchange.left(1, departure(0))
+        ahead = await waiting(exchange.next_job(1, 1))  # rank 0, while rank 1 still trains
+        await exchange.failed(3, error(0))
+        await exchange.group_lost(3, LostGroup(died={0: "RayTaskError: ..."}))
+        await exchange.submit(job_of("t003", attempt=2), {})
+        await waiting(ahead)
+        await leave(exchange, 2)
+        assert await exchange.next_job(2, 1) is None, "group 2 is idle"
+        await exchange.left(1, departure(1))
+        await submit(exchange, "t004")
+        assert (await ahead).trial == "t004"
 
     play(scenario)
 

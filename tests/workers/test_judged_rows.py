@@ -77,6 +77,8 @@ def test_nothing_is_said_where_rows_are_not_what_the_metric_counts(
         (CLASSES, LABELS, 0.5, True),  # as the accuracy of the worst group
         (np.eye(3)[CLASSES], LABELS, 0.5, True),
         (CLASSES, LABELS, 7 / 9, False),
+        (CLASSES, LABELS, 0.78, False),  # rounded: no other share is as near
+        (CLASSES, LABELS, 0.71, True),  # 6 of 9 is as near
         (None, LABELS, 0.5, False),  # nothing shows that it is not the share
         (CLASSES / 2, LABELS, 0.5, False),
         (np.ones((9, 1)), LABELS % 2, 0.5, False),  # one score a row, not one a class
@@ -87,6 +89,18 @@ def test_it_is_said_whether_classes_contradict_the_metric_or_are_missing(
     predictions: Any, labels: Any, share: float, differ: bool
 ):
     assert judged(predictions, labels, share, "eval_worst_group_accuracy").classes_differ == differ
+
+
+@pytest.mark.parametrize("rows", [300, 30_000])
+def test_a_share_that_is_rounded_keeps_its_rows(rows: int):
+    labels = np.zeros(rows, np.int64)
+    classes = (np.arange(rows) * 7 < rows).astype(np.int64)
+    share = float((classes == labels).mean())
+    for value in (share, round(share, 4), float(np.float32(share))):
+        found = judged(classes, labels, value)
+        assert found.right is not None
+        assert (found.classes_differ, found.majority) == (False, 1.0)
+    assert judged(classes, labels, share + 0.6 / 300).classes_differ
 
 
 LOSSES = np.array([0.1, 0.3, 2.5, 0.2, 0.1, 0.05, 1.7, 0.4, 0.6], np.float32)

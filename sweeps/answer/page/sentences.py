@@ -36,7 +36,7 @@ def three_sentences(answer: Answer, cost: BestSoFar) -> tuple[str, str, str]:
     confirmed = answer.confirmation
     if confirmed is not None and confirmed.ended:
         return _confirmed(confirmed, answer.metric), _optimism(confirmed, answer.metric), spent
-    return _winner(answer, answer.winner), _like_it(answer, answer.winner), spent
+    return _winner(answer, answer.winner), _like_it(answer), spent
 
 
 def amount(device_s: float) -> str:
@@ -62,13 +62,16 @@ def _winner(answer: Answer, winner: Standing) -> str:
         value = f"{answer.metric} {number(winner.value, digits)}{within}"
         at = f"reached at {percent(winner.progress)} of its training"
         said = f"{best} is {winner.trial} with {value}, {at}"
-    if answer.baseline is None:
-        return f"{said}."
-    gain = gain_in_words(winner.params_set, answer.baseline, answer.compared, answer.gain)
-    return f"{said}; {gain}."
+    if answer.baseline is not None:
+        gain = gain_in_words(winner.params_set, answer.baseline, answer.compared, answer.gain)
+        said += f"; {gain}"
+    unknown = unknown_in_words(answer)
+    if unknown is not None and answer.why_not_tested is None:  # else the next sentence has it
+        said += f"; {unknown}"
+    return f"{said}."
 
 
-def _like_it(answer: Answer, winner: Standing) -> str:
+def _like_it(answer: Answer) -> str:
     noise = answer.row_noise
     if answer.not_told_apart is None and answer.why_not_tested is None:
         return "There is nothing to compare it with."
@@ -86,10 +89,9 @@ def _like_it(answer: Answer, winner: Standing) -> str:
             f" {number(noise.by_noise)}, by chance in the evaluation rows"
         )
     if not answer.not_told_apart:
-        chance = "the choice of evaluation rows" if winner.repeats == 1 else "chance"
         unfinished = answer.trials["stopped_early"] + answer.trials["not_ended"]
-        close = "so close, as far as they trained," if unfinished else "so close"
-        return f"No other params are {close} that {chance} could explain the difference{alone}."
+        far = ", compared as far as they trained" if unfinished else ""
+        return f"At 5 %, a test tells the best from all other params{far}{alone}."
     named = some(answer.not_told_apart, NAMED, " and ")
     return f"This sweep cannot tell the best from {named}{alone}."
 

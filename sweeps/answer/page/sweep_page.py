@@ -20,10 +20,10 @@ from sweeps.answer.page.rung_survival import RungReached, find_survival
 from sweeps.answer.page.searched_space import searched_space
 from sweeps.answer.page.seed_values import SeedValues, find_seed_values
 from sweeps.answer.page.sentences import three_sentences
+from sweeps.answer.page.tiles import Tile, value_tiles
 from sweeps.answer.page.timeline import Timeline, find_timeline
 from sweeps.answer.page.what_ran import WhatRan, find_what_ran
 from sweeps.answer.results import Results
-from sweeps.answer.standing import interval
 from sweeps.records.history import trial_status
 from sweeps.records.trial import Trial
 
@@ -69,8 +69,8 @@ class SweepPage:
     sweep: str
     answer: Answer
     sentences: tuple[str, str, str]
-    interval: tuple[float, float] | None
-    """95 % interval of the winner's mean."""
+    tiles: Sequence[Tile]
+    """The winner's values and its gain."""
     made: float
     """Unix time at which the sweep was read."""
     axes: Sequence[Axis]
@@ -107,7 +107,7 @@ def sweep_page(results: Results) -> SweepPage:
         sweep=results.folder.id,
         answer=answer,
         sentences=three_sentences(answer, best_so_far),
-        interval=interval(winner, answer.metric) if winner is not None else None,
+        tiles=value_tiles(answer),
         made=now,
         axes=find_axes(
             record.space,

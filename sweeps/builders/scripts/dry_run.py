@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,13 +34,13 @@ from sweeps.errors import UserError
 from sweeps.hash_seed import hash_seed
 from sweeps.space import domains
 from sweeps.space.code_copy import own_files
+from sweeps.space.user_code import shown
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-_VERSIONS = (
-    *("sweeps", "torch", "transformers", "accelerate", "datasets", "evaluate", "peft", "trl"),
-)
+_LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "peft", "trl")
+_VERSIONS = ("sweeps", *_LIBRARIES)
 """The packages whose versions a dry run depends on."""
 _SMALL_BYTES = 100_000
 """Maximum size in bytes of a file on the command line that a dry run depends on."""
@@ -61,6 +61,8 @@ class Found:
     """Module and name of that class, or of its nearest base class that can be imported."""
     own_fields: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """The fields that it has in addition to that class, each with the names of its types."""
+    parameters_of_init: tuple[str, ...] = ()
+    """The parameters of its own `__init__` that are not fields."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Arguments that the script sets itself."""
     ignored: Mapping[str, str] = field(default_factory=dict)
@@ -73,10 +75,14 @@ class Found:
     """The values that the tuned flags had in the dry run."""
     line: int | None = None
     """The line on which it calls `train()`."""
+    blocks: tuple[str, ...] = ()
+    """The `with` blocks around that line, each with its own line."""
     parameters: int = 0
     """Number of parameters in its model."""
     train_rows: int | None = None
     eval_rows: int | None = None
+    eval_sets: Mapping[str, int | None] = field(default_factory=dict)
+    """The rows of each evaluation set, by name, if there are several."""
     metrics: tuple[str, ...] | None = None
     """Its metrics, if they are known."""
     seconds: float = 0.0
@@ -113,6 +119,7 @@ def dry_run(
     base: Path,
     kept: Path,
     where: str,
+    copy: Callable[[Path], Path] | None = None,
 ) -> Found:
     """Return the findings of a dry run; those of an earlier one with the same inputs are reused.
 
@@ -124,6 +131,8 @@ def dry_run(
         base: The folder that trials run in.
         kept: The folder in which findings are cached, under a digest of everything they depend on.
         where: What messages call the script.
+        copy: Copies the script and what a worker has of its folder; see `space.builder`. A worker
+            runs a copy, too, so something that only the folder itself has is missed here already.
 
     Raises:
         UserError: The script cannot be tuned.
@@ -143,7 +152,10 @@ def dry_run(
     if file.is_file():
         return _read(json.loads(file.read_text()), where)
     with tempfile.TemporaryDirectory(prefix="sweeps-") as scratch:
-        place = Path(scratch)
+        place = Path(scratch).resolve()
+        mirror = str(place / "copy")
+        if copy is not None:
+            asked |= {"file": str(copy(Path(mirror))), "mirror": mirror}
         (place / "asked.json").write_text(json.dumps(asked, default=str))
         # -P: as in a worker, files in `base` do not hide libraries of the same name.
         command = [sys.executable, "-P", "-m", "sweeps.builders.scripts.dry_run_process", scratch]
@@ -164,7 +176,7 @@ def dry_run(
             late.cancel()
         if not (place / "found.json").is_file():
             raise UserError(_failed(done), where)
-        text = (place / "found.json").read_text()
+        text = (place / "found.json").read_text().replace(mirror, "")
         found = _read(json.loads(text), where)
         make_cache(kept)
         write_whole(file, text)
@@ -188,7 +200,8 @@ def _key(program: Program, asked: Mapping[str, Any], base: Path) -> str:
     modules = [program.file]
     if program.is_own:
         modules = sorted(file for file in own_files(program.root) if file.suffix == ".py")
-    for each in (*modules, *_small_files(asked["words"], base)):
+    ours = sorted(Path(__file__).parent.glob("*.py"))
+    for each in (*ours, *modules, *_small_files(asked["words"], base)):
         digest.update(each.read_bytes())
     for package in _VERSIONS:
         try:
@@ -210,14 +223,18 @@ def _small_files(words: Sequence[str], base: Path) -> Iterator[Path]:
 
 def _read(data: dict[str, Any], where: str) -> Found:
     if problems := data.get("problems"):
-        raise UserError(problems, data.get("where") or where)
+        file = data.get("where")
+        raise UserError(problems, str(shown(Path(file))) if file else where)
     flags = {name: Flag(**flag) for name, flag in data.pop("flags").items()}
     own = tuple((name, tuple(names)) for name, names in data.pop("own_fields"))
     known, metrics = tuple(data.pop("known_class")), data.pop("metrics")
+    blocks, parameters = (tuple(data.pop(name)) for name in ("blocks", "parameters_of_init"))
     return Found(
         **data,
         flags=flags,
         own_fields=own,
         known_class=known,
+        blocks=blocks,
+        parameters_of_init=parameters,
         metrics=None if metrics is None else tuple(metrics),
     )

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import inspect
 import json
+import os
+import re
 import sys
 import tempfile
 import time
@@ -26,6 +29,7 @@ from transformers import Trainer, TrainingArguments
 
 from sweeps.builders.own_optimizer import create_own, ignored_arguments
 from sweeps.builders.scripts.dry_run import Found
+from sweeps.builders.scripts.no_trackers import without_trackers
 from sweeps.builders.scripts.offered_flags import Offered
 from sweeps.builders.scripts.program import Program
 from sweeps.builders.scripts.script_run import Ending, run_script
@@ -45,10 +49,12 @@ def main() -> None:
     """Perform the dry run that `asked.json` describes."""
     place = Path(sys.argv[1])
     asked = json.loads((place / "asked.json").read_text())
+    without_trackers(place / "mlruns")
     program = Program(file=Path(asked["file"]), module=asked["module"], is_own=asked["is_own"])
     try:
         offered = Offered(asked["flags"], dict(_parsed(asked["domains"])))
-        found: dict[str, Any] = dataclasses.asdict(_try(program, asked["words"], offered))
+        mirror = asked.get("mirror")
+        found: dict[str, Any] = dataclasses.asdict(_try(program, asked["words"], offered, mirror))
     except UserError as error:
         found = {"problems": error.problems, "where": error.where}
     (place / "found.json").write_text(json.dumps(found))
@@ -63,7 +69,9 @@ def _parsed(texts: Mapping[str, str]) -> Iterator[tuple[str, Domain]]:
                 yield name, domain
 
 
-def _try(program: Program, words: Sequence[str], offered: Offered) -> Found:
+def _try(
+    program: Program, words: Sequence[str], offered: Offered, mirror: str | None = None
+) -> Found:
     ending = Ending()
     raw: dict[int, dict[str, Any]] = {}
     started = time.monotonic()
@@ -104,17 +112,40 @@ def _try(program: Program, words: Sequence[str], offered: Offered) -> Found:
             raise
         except Exception as error:
             traceback.print_exc()
-            raise _failure(error) from None
+            raise _failure(error, mirror) from None
         seconds = time.monotonic() - started
         own = id(trainer.args)
         values = dict(_own_values(trainer.args, raw.get(own, {}), later.get(own, {})))
         return _found(trainer, values, offered, ending, seconds)
 
 
-def _failure(error: Exception) -> UserError:
+def _failure(error: Exception, mirror: str | None) -> UserError:
     line = own_line(traceback.extract_tb(error.__traceback__))
     text = str(error).strip().split("\n")[0]
-    return problem_at(line, f"{type(error).__name__}: {text}" if text else repr(error))
+    text = f"{type(error).__name__}: {text}" if text else repr(error)
+    return problem_at(line, text + (_not_copied(error, mirror) if mirror else ""))
+
+
+def _not_copied(error: Exception, mirror: str) -> str:
+    """Return what to do about something that only the original of the script's folder has.
+
+    Args:
+        error: The error of the script, which ran in a copy.
+        mirror: The folder below which the copy has the whole path of the original.
+    """
+    copied = "; trials run a copy of the script's folder, which does not include"
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        parts = error.name.split(".")
+        for entry in (each for each in sys.path if each.startswith(mirror)):
+            folder = Path(os.path.normpath(entry.removeprefix(mirror)))
+            place = folder.joinpath(*parts)
+            if place.is_dir() or place.with_suffix(".py").is_file():
+                return f"{copied} {folder}; set PYTHONPATH={folder}"
+    for path in re.findall(rf"{re.escape(mirror)}[^\s'\",:]+", str(error)):
+        original = Path(os.path.normpath(path.removeprefix(mirror)))
+        if original.exists() and not Path(path).exists():
+            return f"{copied} {original}; use the path {original}"
+    return ""
 
 
 def _found(
@@ -139,15 +170,20 @@ def _found(
             for each in dataclasses.fields(kind)
             if each.name not in library and each.init
         ),
+        parameters_of_init=tuple(_parameters_of_init(kind)),
         values=values,
         ignored=ignored_arguments(trainer),
         flags=offered.found,
         flag_values=offered.own,
         tried_values=offered.tried,
         line=ending.line,
+        blocks=tuple(ending.blocks),
         parameters=sum(each.numel() for each in trainer.model.parameters()),
         train_rows=_rows(trainer.train_dataset),
         eval_rows=_rows(sets),
+        eval_sets={name: _rows(rows) for name, rows in sets.items()}
+        if isinstance(sets, dict)
+        else {},
         metrics=tuple(_losses(sets)) if _returns_only_losses(trainer) else None,
         seconds=round(seconds, 2),
     )
@@ -175,6 +211,18 @@ def _known_class(kind: type[TrainingArguments]) -> Any:
 def _is_own_class(kind: type) -> bool:
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     return kind.__module__ == "__main__" or (file is not None and is_own(str(file)))
+
+
+def _parameters_of_init(kind: type[TrainingArguments]) -> Iterator[str]:
+    """Yield the named parameters of the user's own `__init__` that are not fields."""
+    fields = {each.name for each in dataclasses.fields(kind)}
+    own = [vars(each).get("__init__") for each in kind.__mro__ if _is_own_class(each)]
+    for init in filter(None, own):
+        _, *parameters = inspect.signature(init).parameters.values()
+        for each in parameters:
+            named = each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+            if named and each.name not in fields:
+                yield each.name
 
 
 def _type_names(hint: Any) -> tuple[str, ...]:

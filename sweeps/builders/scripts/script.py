@@ -6,7 +6,7 @@ script up to `train()`. It must not know about the task of the script.
 
 from __future__ import annotations
 
-import copy
+import copy as copies
 import dataclasses
 import hashlib
 import importlib.util
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sweeps.builders.scripts.dry_run import Found
 
-_KEPT = {*OWNED, "logging_steps"} - {"output_dir"}
+_KEPT = {*OWNED, "logging_steps", "run_name"} - {"output_dir"}
 """Arguments that are not passed to a script as flags, even if it has such flags."""
 _MAIN = "__main__.py"
 """The file of a package that `python -m` runs."""
@@ -88,7 +88,7 @@ class Script:
         Raises:
             UserError: There is no such script.
         """
-        found = copy.copy(self)
+        found = copies.copy(self)
         if self.script.endswith(".py"):
             if Path(self.script).is_absolute():
                 places = [Path("/")]
@@ -116,13 +116,19 @@ class Script:
         """Return the same builder, set to run the script from a copy of the folder `root`."""
         if not self.program.is_own:
             return self
-        there = copy.copy(self)
+        there = copies.copy(self)
         file = copied / self.program.file.relative_to(root)
         there._program = dataclasses.replace(self.program, file=file)
         return there
 
     def tried(
-        self, flags: Mapping[str, Any], *, base: Path, kept: Path, note: Callable[[str], None]
+        self,
+        flags: Mapping[str, Any],
+        *,
+        base: Path,
+        kept: Path,
+        note: Callable[[str], None],
+        copy: Callable[[Path], Path] | None = None,
     ) -> Script:
         """Return the same builder with the arguments and flags that a dry run found.
 
@@ -131,11 +137,22 @@ class Script:
         """
         from sweeps.builders.scripts.dry_run import dry_run
 
-        known = copy.copy(self)
+        known = copies.copy(self)
         known._found = dry_run(
-            self.program, self.command_line, flags, base=base, kept=kept, where=self.script
+            self.program,
+            self.command_line,
+            flags,
+            base=base,
+            kept=kept,
+            where=self.script,
+            copy=copy,
         )
         note(known.description)
+        for block in known.found.blocks:
+            note(
+                f"{self.script}: {block}: train() is inside this block, whose end does not run in a"
+                " trial; sweeps ends a tracker's run with the trial"
+            )
         return known
 
     @property
@@ -187,6 +204,19 @@ class Script:
         return {key: name for name, flag in self.found.flags.items() for key in flag.spellings}
 
     @property
+    def not_settable(self) -> Mapping[str, str]:
+        """Parameters of the `__init__` of the script's argument class that are not its fields."""
+        kind = self.found.arguments
+        return {
+            name: (
+                f"a parameter of {kind}.__init__, but only fields count; make it one:"
+                f" @dataclass class {kind}(...), with {name}: <type> = <default> in place of"
+                " __init__"
+            )
+            for name in self.found.parameters_of_init
+        }
+
+    @property
     def keyword_values(self) -> Mapping[str, Any]:
         """The script's own values of the tuned flags, where known."""
         return self.found.flag_values
@@ -205,9 +235,14 @@ class Script:
         """Return the number of rows that the script trains and evaluates on."""
         return self.found.train_rows, self.found.eval_rows
 
+    @property
+    def eval_sets(self) -> Mapping[str, int | None]:
+        """The rows of each evaluation set, by name, if there are several."""
+        return self.found.eval_sets
+
     def with_fewer_rows(self, phases: Collection[str]) -> Script:
         """Return the same builder, set to use fewer rows per device in these phases."""
-        reduced = copy.copy(self)
+        reduced = copies.copy(self)
         reduced._reduced = phases
         return reduced
 
@@ -233,6 +268,7 @@ class Script:
             ),
             ending=Ending(),
             reduced=self._reduced,
+            ours={*OWNED, "run_name"} - {"report_to"},
         )
         args: TrainingArguments = trainer.args
         if missing := not_given(values, args):

@@ -21,13 +21,14 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 import torch
-import torch.distributed as dist
 import transformers
 from transformers import Trainer
 
+from sweeps.builders.scripts.around_train import blocks_around, trained_again
+from sweeps.builders.scripts.leaving import Exit, Left
 from sweeps.builders.scripts.program import Program
 from sweeps.builders.scripts.script_parsers import FlagValues, watched_parsers
-from sweeps.builders.scripts.values_in_script import given
+from sweeps.builders.scripts.values_in_script import given, not_of_trial, resumes
 from sweeps.errors import UserError
 from sweeps.space.user_code import own_line, own_line_here, problem_at
 
@@ -35,25 +36,24 @@ UNSEEDED = torch.Generator().initial_seed()
 """The seed of PyTorch's generators in a fresh process."""
 
 
-class _Leave(BaseException):
-    """Leaves the script, which cannot catch this with `except Exception`."""
-
-
 class Ending:
     """How a script was left."""
 
     def __init__(self) -> None:
+        self.exit = Exit()
         self.trainer: Trainer | None = None
         self.options: Mapping[str, Any] = {}
         """Further arguments that `train()` is called with."""
         self.line: int | None = None
         """The line on which the script calls `train()`."""
+        self.blocks: Sequence[str] = ()
+        """The `with` blocks around that line; see `blocks_around`."""
         self.problem: UserError | None = None
 
     def refuse(self, problem: UserError) -> NoReturn:
         """Leave the script with a problem; the first problem counts."""
         self.problem = self.problem or problem
-        raise _Leave
+        self.exit.leave()
 
     def reach(self, trainer: Trainer, options: Mapping[str, Any]) -> NoReturn:
         """Leave the script with the trainer that it was about to train.
@@ -64,7 +64,8 @@ class Ending:
             self.trainer, self.options = trainer, options
             frame = own_line_here()
             self.line = frame.lineno if frame else None
-        raise _Leave
+            self.blocks = blocks_around(self.exit.lines())
+        self.exit.leave()
 
 
 def run_script(
@@ -102,17 +103,14 @@ def run_script(
         check = stack.enter_context(given(values, ending.refuse, **noting))
         stack.enter_context(_left_at_train(ending))
         stack.enter_context(watched_parsers(flag_values, ending.refuse))
-        stack.enter_context(_group_kept())
         try:
-            exec(code, vars(main))
-        except _Leave:
-            pass
+            ending.exit.run(code, vars(main))
         except SystemExit as error:
             exited = error
         except ValueError as error:
             raise no_evaluation_set(error) or error from None
         if ending.trainer is not None:
-            with suppress(_Leave):
+            with suppress(Left):
                 check(ending.trainer.args)
     if ending.problem is not None:
         raise ending.problem
@@ -192,16 +190,10 @@ def _left_at_train(ending: Ending) -> Iterator[None]:
                         " call train() instead",
                     )
                 )
-            if isinstance(resume_from_checkpoint, str) and not Path(
-                resume_from_checkpoint
-            ).is_relative_to(str(trainer.args.output_dir)):
-                ending.refuse(
-                    problem_at(
-                        own_line_here(),
-                        f"train() resumes from {resume_from_checkpoint}, but every trial must start"
-                        " at step 0; load these weights as the model instead",
-                    )
-                )
+            if not_of_trial(trainer.args, resume_from_checkpoint):
+                ending.refuse(resumes(own_line_here(), resume_from_checkpoint))
+            if (problem := trained_again(ending.exit.lines())) is not None:
+                ending.refuse(problem)
             ending.reach(trainer, more)
 
         trainer.train = train
@@ -212,14 +204,3 @@ def _left_at_train(ending: Ending) -> Iterator[None]:
         yield
     finally:
         Trainer.__init__ = own
-
-
-@contextmanager
-def _group_kept() -> Iterator[None]:
-    """Keep the script from destroying its worker's process group in a `finally`."""
-    own = dist.destroy_process_group
-    dist.destroy_process_group = lambda *_: None
-    try:
-        yield
-    finally:
-        dist.destroy_process_group = own

@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
+from pathlib import Path
 from traceback import FrameSummary
 from typing import Any
 
@@ -24,7 +25,9 @@ from transformers import TrainingArguments
 from sweeps.errors import UserError
 from sweeps.space.arguments import OPTIM_ARGS, fewer_rows, nested
 from sweeps.space.search_space import OWNED
-from sweeps.space.user_code import own_caller, own_setter, problem_at
+from sweeps.space.user_code import own_caller, own_line_here, own_setter, problem_at
+
+_RESUME = "resume_from_checkpoint"
 
 
 @contextmanager
@@ -86,6 +89,8 @@ def given(
             line = own_setter(arguments) if known.settled else own_caller()
             if line is not None:
                 changed(arguments, field, value)
+                if field == _RESUME and not_of_trial(arguments, value):
+                    refuse(resumes(line, value))
                 if field in ours:
                     return
                 if field in heads and (now := getattr(arguments, field)) != value:
@@ -106,6 +111,8 @@ def given(
             if any(each.arguments is arguments for each in made):  # called by a subclass's
                 own(arguments, *others)
                 return
+            if isinstance(checkpoint := getattr(arguments, _RESUME), str):
+                refuse(resumes(own_line_here(), checkpoint))
             note(arguments)
             known = _Made(arguments)
             made.append(known)
@@ -146,6 +153,22 @@ def _changed(line: FrameSummary | None, field: str, value: Any, ours: Any) -> Us
         line,
         f"{what} sets {field} to {value!r}, but the sweep sets it to {ours!r} in this trial; remove"
         f" {where}, or remove {field} from the space",
+    )
+
+
+def not_of_trial(arguments: TrainingArguments, checkpoint: Any) -> bool:
+    """Tell whether a checkpoint to resume from is outside the trial's own folder."""
+    return isinstance(checkpoint, str) and not Path(checkpoint).is_relative_to(
+        str(arguments.output_dir)
+    )
+
+
+def resumes(line: FrameSummary | None, checkpoint: Any) -> UserError:
+    """Return the error for a script that would resume from a checkpoint."""
+    return problem_at(
+        line,
+        f"the training would resume from {checkpoint}, but every trial must start at step 0; remove"
+        f" {_RESUME}, and load these weights as the model instead",
     )
 
 

@@ -21,6 +21,7 @@ from sweeps.errors import UserError
 from sweeps.space import domains
 from sweeps.space.adapted import Adapted
 from sweeps.space.arguments import fields_of
+from sweeps.space.code_copy import copy_code
 from sweeps.space.conditions import branches_of, same
 from sweeps.space.loading import LoadedSpace
 from sweeps.space.overrides import JUDGED
@@ -62,10 +63,21 @@ def settle_script(
     given = dict(_given(loaded.space, assignments))
     kept = config.storage_folder / FOLDER
 
-    def again(changed: Mapping[str, Any]) -> Adapted:
-        return builder.tried(changed, base=base, kept=kept, note=lambda _: None)
+    file = builder.script_file
 
-    tried = builder.tried(given, base=base, kept=kept, note=note)
+    def copy(mirror: Path) -> Path:
+        code = mirror / loaded.root.relative_to(loaded.root.anchor)
+        copy_code(loaded, code)
+        return code / file.relative_to(loaded.root)
+
+    alike: dict[str, Any] = {"base": base, "kept": kept}
+    if builder.script_folder is not None:
+        alike["copy"] = copy
+
+    def again(changed: Mapping[str, Any]) -> Adapted:
+        return builder.tried(changed, note=lambda _: None, **alike)
+
+    tried = builder.tried(given, note=note, **alike)
     if problems := list(_set_twice(tried, given, again)):
         raise UserError(problems, loaded.where)
     return dataclasses.replace(

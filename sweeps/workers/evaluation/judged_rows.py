@@ -67,7 +67,7 @@ class JudgedRows:
             differ = False
             if may_be_share_of_rows(self._metric) and 0 <= value <= 1:  # not in percent
                 rows = _right_rows(predictions, labels)
-                differ = rows is not None and not math.isclose(rows.mean(), value, abs_tol=1e-6)
+                differ = rows is not None and not _is_share(value, rows)
                 if rows is not None and not differ:
                     right = f"{_checksum(labels)}:{np.packbits(rows).tobytes().hex()}"
             if right is None and isinstance(labels, np.ndarray):
@@ -168,6 +168,14 @@ def _majority(labels: np.ndarray) -> float:
     """Return the share of the most frequent of labels (rows,)."""
     counts = np.unique(labels, return_counts=True)[1]
     return float(counts.max() / len(labels))
+
+
+def _is_share(value: float, rows: np.ndarray) -> bool:
+    """Tell whether a value is the share of right rows (rows,), which a metric may have rounded.
+
+    It is if no other share of these rows is as near, or if four decimals do not tell them apart.
+    """
+    return abs(float(rows.mean()) - value) < max(0.5 / len(rows), 0.50001e-4)
 
 
 def _right_rows(predictions: Any, labels: Any) -> np.ndarray | None:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.machinery import ModuleSpec, SourceFileLoader
 
+from sweeps.space.import_hook import ImportHook
 from sweeps.space.user_code import is_own
 from sweeps.workers.isolation import torch_switches
-from sweeps.workers.isolation.import_hook import ImportHook
 from sweeps.workers.isolation.libraries import LIBRARIES
 from sweeps.workers.isolation.switches import Switches
 

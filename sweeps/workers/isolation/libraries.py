@@ -37,8 +37,8 @@ from operator import attrgetter, is_
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from sweeps.space.import_hook import ImportHook
 from sweeps.space.user_code import code_parts
-from sweeps.workers.isolation.import_hook import ImportHook
 
 LIBRARIES = frozenset(
     {

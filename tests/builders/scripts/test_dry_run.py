@@ -104,7 +104,26 @@ def test_an_optimizer_that_ignores_what_is_tuned_is_found_in_the_dry_run(text: s
         ("1 / 0", ": 1 / 0: ZeroDivisionError: division by zero"),
         (
             "make(arguments()).train('elsewhere/checkpoint-3')",
-            "train() resumes from elsewhere/checkpoint-3",
+            "make(arguments()).train('elsewhere/checkpoint-3'): the training would resume from"
+            " elsewhere/checkpoint-3, but every trial must start at step 0",
+        ),
+        (
+            "args = arguments(resume_from_checkpoint='elsewhere/checkpoint-3')\n"
+            "make(args).train(resume_from_checkpoint=args.resume_from_checkpoint)",
+            "would resume from elsewhere/checkpoint-3, but every trial must start at step 0",
+        ),
+        (
+            "args = arguments()\nargs.resume_from_checkpoint = 'out/checkpoint-3'  # HERE\n"
+            "make(args).train(resume_from_checkpoint=args.resume_from_checkpoint)",
+            "# HERE: the training would resume from out/checkpoint-3",
+        ),
+        (
+            "import transformers\n"
+            "parser = transformers.HfArgumentParser(TrainingArguments)\n"
+            "words = ['--output_dir', 'out', '--resume_from_checkpoint', 'out/checkpoint-3']\n"
+            "(args,) = parser.parse_args_into_dataclasses(words)\n"
+            "make(args).train(resume_from_checkpoint=args.resume_from_checkpoint)",
+            "parse_args_into_dataclasses(words): the training would resume from out/checkpoint-3",
         ),
         (
             "Trainer(Net(), arguments(), train_dataset=rows(8)).train()",
@@ -121,6 +140,71 @@ def test_a_script_that_cannot_be_swept_is_refused_before_anything_starts(
     text: str, problem: str, tmp_path: Path
 ):
     assert problem in refused(tmp_path, text)
+
+
+FIT = "def fit(seed=0, kind=Trainer):\n    make(arguments(seed=seed), kind).train()\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("for fold in range(3):\n    make(arguments()).train()", "for fold in range(3):"),
+        ("while True:\n    make(arguments()).train()", "while True:"),
+        (
+            "trainer = make(arguments())\ntrainer.train()\ntrainer.train()  # again",
+            "trainer.train()  # again",
+        ),
+        (
+            "class Mine(Trainer):\n    pass\nfirst = make(arguments())\nfirst.train()\n"
+            "second = Mine(Net(), arguments(), train_dataset=rows(8))\nsecond.train()  # again",
+            "second.train()  # again",
+        ),
+        (
+            "make(arguments()).train()\n"
+            "Trainer(Net(), arguments(), train_dataset=rows(8)).train()  # again",
+            "# again",
+        ),
+        (
+            "trainer = make(arguments())\ntry:\n    trainer.train()\nfinally:\n"
+            "    trainer.train()  # again",
+            "trainer.train()  # again",
+        ),
+        (FIT + "for seed in (1, 2):\n    fit(seed)", "for seed in (1, 2):"),
+        (FIT + "fits = [fit(seed) for seed in (1, 2)]", "fits = [fit(seed)"),
+        (FIT + "fit(1)\nfit(2)  # again", "fit(2)  # again"),
+        (
+            "def run(trainer):\n    if trainer:\n        trainer.train()\n"
+            "    trainer.train()  # again\nrun(make(arguments()))",
+            "trainer.train()  # again",
+        ),
+    ],
+)
+def test_a_script_that_trains_more_than_once_is_refused(text: str, line: str, tmp_path: Path):
+    message = refused(tmp_path, text)
+    assert "the script trains more than once (its first train() is on line" in message
+    assert line in message.split(": the script trains")[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if not trainer:\n    trainer.train('elsewhere')\nelse:\n    trainer.train()",
+        "if trainer:\n    trainer.train()\nelse:\n    trainer.train('elsewhere')",
+        "try:\n    trainer.train()\nexcept ValueError:\n    trainer.train('elsewhere')",
+        "def run():\n    if trainer:\n        trainer.train()\n        return\n"
+        "    trainer.train()\nrun()",
+        "while True:\n    try:\n        trainer.train()\n        break\n    except ValueError:\n"
+        "        pass",
+        "trainer.train()\ntrainer.model.train()\nmodel = trainer.model\nmodel.train()",
+        "trainer.train()\ndef later():\n    trainer.train()",
+        "for _ in range(3):\n    pass\nelse:\n    trainer.train()",
+        "match 1:\n    case 1:\n        trainer.train()\n    case 2:\n        trainer.train()",
+        "def first():\n    for _ in range(2):\n        print()\n    trainer.train()\nfirst()",
+    ],
+)
+def test_a_script_that_calls_train_in_one_of_several_places_is_tuned(text: str, tmp_path: Path):
+    space = written(tmp_path, "trainer = make(arguments())\n" + text)
+    assert space.builder.argument_values["max_steps"] == 8
 
 
 def test_a_dry_run_is_made_once_for_the_same_script(tmp_path: Path, monkeypatch: Any):
@@ -238,3 +322,86 @@ def test_a_script_that_is_not_there_or_cannot_go_along_is_named(tmp_path: Path):
     space_file.write_text(SPACE.replace("train.py", "../../elsewhere/train.py"))
     with pytest.raises(UserError, match="move the space into the script"):
         requested(str(space_file), tmp_path)
+
+
+def test_a_dry_run_starts_no_run_in_the_trackers_of_the_script(tmp_path: Path):
+    store = tmp_path / "runs.db"
+    text = f"""
+import os, mlflow
+assert os.environ["WANDB_MODE"] == "disabled"
+mlflow.set_tracking_uri("sqlite:///{store}")
+mlflow.set_experiment("reviews")
+with mlflow.start_run():
+    mlflow.log_param("note", "hello")
+    make(arguments()).train()
+"""
+    assert written(tmp_path, text).builder.argument_values["max_steps"] == 8
+    assert not store.exists()
+
+
+def test_a_with_block_around_train_is_named(tmp_path: Path):
+    text = """
+import contextlib
+def fit():
+    with contextlib.nullcontext() as one, contextlib.suppress(ValueError):
+        make(arguments()).train()
+with contextlib.nullcontext():
+    pass
+fit()
+"""
+    written(tmp_path, text)
+    said = list[str]()
+    found = Script("train.py").located([tmp_path])
+    found.tried({}, base=Path.cwd(), kept=tmp_path / "dry_runs", note=said.append)
+    line = (HEAD + text).split("\n").index(
+        "    with contextlib.nullcontext() as one, contextlib.suppress(ValueError):"
+    ) + 1
+    assert said[1:] == [
+        f"train.py: line {line}: with contextlib.nullcontext() as one,"
+        " contextlib.suppress(ValueError): train() is inside this block, whose end does not run in"
+        " a trial; sweeps ends a tracker's run with the trial"
+    ]
+
+
+def test_each_evaluation_set_has_its_rows(tmp_path: Path):
+    sets = "{'dev': rows(16), 'other': rows(8)}"
+    text = f"Trainer(Net(), arguments(), train_dataset=rows(64), eval_dataset={sets}).train()"
+    builder = written(tmp_path, text).builder
+    assert (builder.count_rows(), builder.eval_sets) == ((64, 24), {"dev": 16, "other": 8})
+
+
+@pytest.mark.parametrize(
+    ("needs", "problem"),
+    [
+        (
+            "import sys\nsys.path.insert(0, str(above / 'src'))\nimport reviews",
+            "ModuleNotFoundError: No module named 'reviews'; trials run a copy of the script's"
+            " folder, which does not include {above}/src; set PYTHONPATH={above}/src",
+        ),
+        (
+            "print((above / 'src' / 'reviews.py').read_text())",
+            "which does not include {above}/src/reviews.py; use the path {above}/src/reviews.py",
+        ),
+    ],
+    ids=["module", "file"],
+)
+def test_a_dry_run_misses_what_the_trials_would_miss(needs: str, problem: str, tmp_path: Path):
+    """Only the folder of the script is copied, and trials run the copy."""
+    space_file = project(tmp_path / "project")
+    script, source = tmp_path / "project" / "train.py", tmp_path / "src"
+    source.mkdir()
+    (source / "reviews.py").touch()
+    above = "from pathlib import Path\nabove = Path(__file__).resolve().parents[1]\n"
+    script.write_text(above + needs + HEAD + WITH_FLAGS)
+    with pytest.raises(UserError) as raised:
+        requested(str(space_file), tmp_path)
+    assert problem.format(above=tmp_path) in str(raised.value)
+    assert str(raised.value).startswith(f"{script}: line ")
+
+
+def test_a_dry_run_names_the_folder_of_the_script_and_not_its_copy(tmp_path: Path):
+    space_file = project(tmp_path / "project")
+    text = WITH_FLAGS.replace("arguments()", "arguments(hub_model_id=__file__)")
+    (tmp_path / "project" / "train.py").write_text(HEAD + text)
+    builder = requested(str(space_file), tmp_path).space.builder
+    assert builder.argument_values["hub_model_id"] == str(tmp_path / "project" / "train.py")

@@ -100,6 +100,91 @@ def test_train_is_left_whatever_stands_around_it(ending: str, tmp_path: Path):
     assert [report.number for report in reports] == [1, 2, 3, 4]
 
 
+ACTS = """
+import contextlib, pathlib
+
+def act(what):
+    with pathlib.Path("acts.txt").open("a") as file:
+        print(what, file=file)
+
+class Saves:
+    def __enter__(self):
+        return self
+    def __exit__(self, *error):
+        act(f"class, {error}")
+
+@contextlib.contextmanager
+def saves():
+    try:
+        yield
+    finally:
+        act("generator")
+
+def fit(trainer):
+    try:
+        with Saves(), saves():
+            trainer.train()
+    except:
+        act("except")
+    finally:
+        act("finally")
+        return
+
+trainer = make(arguments())
+try:
+    fit(trainer)
+except BaseException:
+    act("BaseException")
+else:
+    act("else")
+finally:
+    trainer.save_model("models/final")
+"""
+
+
+def test_nothing_of_a_script_runs_after_it_has_called_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It would save an untrained model in place of the user's."""
+    monkeypatch.chdir(tmp_path)
+    space = written(tmp_path, ACTS)
+    before = {*tmp_path.iterdir()}
+    reports, _ = run_job(space, {"learning_rate": 0.05}, tmp_path / "sweep")
+    gc.collect()
+    assert [report.number for report in reports] == [1, 2, 3, 4]
+    assert {*tmp_path.iterdir()} - before == {tmp_path / "sweep"}
+    assert not (tmp_path / "acts.txt").exists()
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_handlers_of_a_script_work_again_once_it_is_left(tmp_path: Path):
+    text = """
+def safely(work):
+    try:
+        work()
+    except AttributeError:
+        pass
+
+class Mine(Trainer):
+    def compute_loss(self, *given, **named):
+        safely(lambda: self.missing)
+        return super().compute_loss(*given, **named)
+
+safely(make(arguments(), Mine).train)
+"""
+    reports, _ = run_job(written(tmp_path, text), {"learning_rate": 0.05}, tmp_path / "sweep")
+    assert [report.number for report in reports] == [1, 2, 3, 4]
+
+
+def test_nothing_of_a_script_runs_after_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="asks for input"):
+        written(tmp_path, "try:\n    input()\nfinally:\n    make(arguments()).save_model('models')")
+    assert not (tmp_path / "models").exists()
+
+
 def test_what_follows_from_a_value_follows_from_that_of_the_trial(tmp_path: Path):
     text = """
 from dataclasses import dataclass
@@ -180,6 +265,24 @@ def test_a_tuned_value_is_that_of_the_trial_however_the_script_changes_it(
     space = written(tmp_path, f"import copy\nargs = arguments()\n{change}\nmake(args).train()")
     with pytest.raises(UserError, match=r"sets learning_rate to 0\.001, but the sweep sets it"):
         space.build_trainer({"output_dir": str(tmp_path / "trial"), "learning_rate": 0.05})
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "arguments(run_name='mine')\nargs.report_to = ['tensorboard']",
+        "TrainingArguments('out', max_steps=8, report_to='tensorboard')\nargs.run_name = 'mine'",
+    ],
+    ids=["later", "at once"],
+)
+def test_a_trial_is_logged_to_the_trackers_of_the_script(made: str, tmp_path: Path):
+    """In a run that is named after the trial, as with a function."""
+    space = written(tmp_path, f"args = {made}\nmake(args).train()")
+    output = tmp_path / "sweep" / "checkpoints" / "t001"
+    values = argument_values(space, {"learning_rate": 0.05}, devices=CPU, output_dir=output, seed=5)
+    trainer = space.build_trainer(values)
+    assert (trainer.args.report_to, trainer.args.run_name) == (["tensorboard"], "sweep-t001")
+    assert "TensorBoardCallback" in trainer.callback_handler.callback_list
 
 
 def test_a_copy_of_the_arguments_and_what_sweeps_owns_pass(tmp_path: Path):

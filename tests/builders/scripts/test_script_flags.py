@@ -18,6 +18,7 @@ from tests.builders.scripts.scripted import (
     MAIN,
     NET,
     PARSERS,
+    WITH_FLAGS,
     plain,
     plainly,
     project,
@@ -355,6 +356,25 @@ def test_a_config_file_in_place_of_a_command_line_keeps_its_place(tmp_path: Path
     params = {"learning_rate": 3e-3, "max_seq_length": 8}
     reports, _ = run_job(space, params, tmp_path / "sweep")
     assert len(reports) == 4
+
+
+def test_a_parameter_that_is_no_field_of_the_arguments_is_refused_with_the_reason(tmp_path: Path):
+    space_file = project(tmp_path / "project")
+    own = """
+class Mine(TrainingArguments):
+    def __init__(self, *given, temperature=2.0, width=1, **named):
+        super().__init__(*given, **named)
+        self.temperature = temperature
+"""
+    text = own + WITH_FLAGS.replace("arguments()", "Mine('out', max_steps=8, report_to='none')")
+    (tmp_path / "project" / "train.py").write_text(HEAD + text)
+    with pytest.raises(UserError) as raised:
+        requested(str(space_file), tmp_path, "temperature=3.0")
+    assert raised.value.problems == [
+        "temperature: a parameter of Mine.__init__, but only fields count; make it one: @dataclass"
+        " class Mine(...), with temperature: <type> = <default> in place of __init__"
+    ]
+    requested(str(space_file), tmp_path, "width=3")  # it is a flag, too
 
 
 def test_an_unknown_flag_is_named_with_the_nearest(tmp_path: Path):

@@ -17,10 +17,15 @@
     const size = Math.abs(short);
     return size !== 0 && (size < 1e-3 || size >= 1e7) ? short.toExponential() : String(short);
   }
+  const decimals = (x, digits) => {
+    const scaled = x * 10 ** digits;
+    const half = Math.abs(scaled % 1) === 0.5; // rounded to even, as Python does
+    return half ? (2 * Math.round(scaled / 2)) / 10 ** digits : Number(x.toFixed(digits));
+  };
   const percent = (x) => {
     // Only a whole trial is at 100%.
-    const digits = x < 1 ? [0, 1, 2, 3].find((n) => Number((100 * x).toFixed(n)) < 100) : 0;
-    return `${digits ? (100 * x).toFixed(digits) : Math.round(100 * x)}%`;
+    const digits = (x < 1 && [0, 1, 2, 3].find((n) => decimals(100 * x, n) < 100)) || 0;
+    return `${decimals(100 * x, digits).toFixed(digits)}%`;
   };
   const word = (status) => status.replaceAll("_", " ");
   const escaped = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -463,30 +468,7 @@
         make("div", {class: "what"}, what),
       );
     const tiles = make("div", {class: "tiles"});
-    const within = (interval) =>
-      interval && interval[0] !== null ? `, ${number(interval[0])} to ${number(interval[1])}` : "";
-    if (answer.winner) {
-      const fresh = answer.confirmation?.ended && answer.confirmation.arms[0].confirmed;
-      if (fresh)
-        tiles.append(
-          tile(number(fresh.mean), `${metric}, confirmed${within([fresh.low, fresh.high])}`),
-        );
-      tiles.append(
-        tile(
-          number(answer.winner.mean),
-          `${metric}, best of the search${within(data.interval)}`,
-        ),
-      );
-      const first = answer.baseline;
-      if (answer.gain !== null && first.params_set !== answer.winner.params_set) {
-        tiles.append(
-          tile(
-            `${answer.gain >= 0 ? "+" : "−"}${number(Math.abs(answer.gain))}`,
-            `gain over the first params${first.progress < 1 ? `, at ${percent(first.progress)}` : ""}`,
-          ),
-        );
-      }
-    }
+    data.tiles.forEach((one) => tiles.append(tile(one.number, one.what)));
     tiles.append(
       tile(
         `${total}`,

@@ -1,6 +1,6 @@
 """Runs code around the first import of modules.
 
-Runs in the workers. It must not know which modules, or what for.
+Runs wherever the user's code does. It must not know which modules, or what for.
 """
 
 from __future__ import annotations

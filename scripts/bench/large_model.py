@@ -1,4 +1,4 @@
-"""Does sharing slow trials that fill their GPU? python scripts/bench/full_gpu.py [--json FILE]
+"""Does sharing pay off for larger models? python scripts/bench/large_model.py [--json FILE]
 
 LoRA trials of a Llama with 1.1 billion random weights, 8 blocks of 1,024 tokens per step, bf16: as
 many at a time as `sweeps` chooses, and one at a time, in turn. Prints how busy a trial kept the
@@ -98,13 +98,13 @@ def run(way: str, inputs: tuple[Path, Path], trials: int, storage: Path) -> dict
 
 def main() -> None:
     """Run both ways in turn, print a table, and write JSON if asked."""
-    parser = argparse.ArgumentParser(description="Does sharing slow trials that fill their GPU?")
+    parser = argparse.ArgumentParser(description="Does sharing pay off for larger models?")
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-    with tempfile.TemporaryDirectory(prefix="sweeps-full-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="sweeps-large-") as temporary:
         inputs = make_inputs(Path(temporary))
         for number in range(asked.rounds):
             for way in WAYS:
