@@ -22,6 +22,7 @@ from ray._private.node import Node
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from sweeps.environment import environment
+from sweeps.signals import held_back
 from sweeps.workers.processes import setup_worker
 
 NO_SPARES = {"RAY_prestart_worker_first_driver": "0"}
@@ -81,7 +82,7 @@ class _Service(services.ConsolePopen):
 
     The sweep needs these processes to end cleanly, and batch systems send SIGTERM to a process
     group, or to every process of a job. Ray itself shields its processes only from Ctrl-C, in the
-    same way (ray 2.60, `start_ray_process`).
+    same way (ray 2.60, `start_ray_process`); to do so, it has Python fork with all hooks.
     """
 
     def __init__(self, command: Sequence[str], *args: Any, **others: Any) -> None:
@@ -90,11 +91,12 @@ class _Service(services.ConsolePopen):
             # It is killed, so what `multiprocessing` has in the temporary folder would stay there.
             [session] = (w for w in command if w.startswith("--session-dir="))
             others["env"] = {**others["env"], "TMPDIR": session.partition("=")[2]}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            super().__init__(command, *args, start_new_session=True, **others)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with held_back():
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            try:
+                super().__init__(command, *args, start_new_session=True, **others)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def terminate(self) -> None:
         """End it and the processes that it has started, which are shielded, too."""
