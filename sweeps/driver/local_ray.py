@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import ray
 from ray._common.utils import get_default_ray_temp_dir
 from ray._private import ray_constants, services
 from ray._private.node import Node
@@ -63,7 +64,8 @@ def folder() -> Iterator[str | None]:
 def token() -> Iterator[None]:
     """Give Ray a token that is not in any file, unless the user has set one up.
 
-    Ray would write a permanent one to the user's home, or fail if it cannot.
+    Ray would write a permanent one to the user's home, or fail if it cannot. If this process cannot
+    leave Ray, because Ray has died, Ray keeps the token: its threads end a process without one.
     """
     known = AuthenticationTokenLoader.instance()
     if known.has_token(ignore_auth_mode=True):
@@ -74,7 +76,8 @@ def token() -> Iterator[None]:
             known.reset_cache()
             yield
     finally:
-        known.reset_cache()
+        if not ray.is_initialized():
+            known.reset_cache()
 
 
 class _Service(services.ConsolePopen):

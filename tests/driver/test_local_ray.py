@@ -158,6 +158,22 @@ def test_a_token_is_made_in_memory_and_one_that_the_user_has_stays(
     known.reset_cache()
 
 
+def test_ray_keeps_its_token_if_this_process_cannot_leave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its threads still call the GCS, and end the process if there is none (ray 2.60)."""
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    known = AuthenticationTokenLoader.instance()
+    known.reset_cache()
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    with local_ray.token():
+        token = known.get_raw_token(ignore_auth_mode=True)
+    assert known.get_raw_token(ignore_auth_mode=True) == token
+    known.reset_cache()
+
+
 def test_ray_is_left_without_handles_that_another_thread_could_free(
     monkeypatch: pytest.MonkeyPatch,
 ):
