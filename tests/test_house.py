@@ -58,7 +58,7 @@ ORDER = (
             "report",
             "config",
         ),
-        *("durable", "ports", "hash_seed", "environment"),
+        *("durable", "ports", "hash_seed", "environment", "ending_signals"),
     ),
     ("space",),
     ("builders",),

@@ -22,8 +22,8 @@ from ray._private import ray_constants, services
 from ray._private.node import Node
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
+from sweeps.ending_signals import held_back
 from sweeps.environment import environment
-from sweeps.signals import held_back
 from sweeps.workers.processes import setup_worker
 
 NO_SPARES = {"RAY_prestart_worker_first_driver": "0"}

@@ -37,7 +37,7 @@ from random import Random
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from sweeps.signals import ENDING, held_back
+from sweeps.ending_signals import ENDING, held_back
 from sweeps.workers.processes import process_launcher
 from sweeps.workers.processes.forked_worker import become
 
@@ -220,6 +220,7 @@ def _detach(listener: socket.socket, wanted: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # forgets a Ctrl-C that came before
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.dup2(wanted, 0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for number in map(int, os.listdir("/proc/self/fd")):

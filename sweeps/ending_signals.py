@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what ends a sweep.
+"""The signals that end a sweep: Ctrl-C, SIGTERM, and SIGHUP, which a terminal sends when it closes.
 
 Runs in the sweep process. It must not know what they end.
 """
@@ -10,8 +10,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ENDING = (signal.SIGINT, signal.SIGTERM)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that end a sweep."""
+
+
+def hangup_is_ignored() -> bool:
+    """Tell whether this process outlives its terminal, as under `nohup`."""
+    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 @contextmanager
@@ -36,5 +41,5 @@ def held_back() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
+        for late in came:
+            signal.raise_signal(late)
