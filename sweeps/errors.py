@@ -17,9 +17,16 @@ class SweepError(Exception):
 
 
 class RayIsGone(SweepError):
-    """Ray ended before the interrupted sweep, so Ray's client will soon end this process (2.60)."""
+    """Ray ended before the sweep, so Ray's client will soon end this process (2.60).
 
-    exit_code = 130
+    Args:
+        message: What happened.
+        interrupted: Whether the user was ending the sweep.
+    """
+
+    def __init__(self, message: str, *, interrupted: bool) -> None:
+        self.exit_code = 130 if interrupted else 1
+        super().__init__(message)
 
 
 class UserError(SweepError):

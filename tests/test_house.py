@@ -59,7 +59,7 @@ ORDER = (
             "report",
             "config",
         ),
-        *("durable", "ports", "hash_seed", "environment"),
+        *("durable", "ports", "hash_seed", "environment", "ending_signals"),
     ),
     ("space",),
     ("builders",),

@@ -31,6 +31,7 @@ from sweeps.cli.run_command import run
 from sweeps.cli.script_options import misplaced_hint
 from sweeps.cli.ui_command import ui
 from sweeps.durable import cannot_write
+from sweeps.ending_signals import hangup_is_ignored
 from sweeps.errors import RayIsGone, SweepError
 from sweeps.secrets import redact_output
 
@@ -86,6 +87,8 @@ def main() -> None:
     redact_output()
     unwritten = _failed_writes(sys.stdout)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as after Ctrl-C
+    if not hangup_is_ignored():
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     leave: Callable[[int], Any] = sys.exit
     try:
         code = app(standalone_mode=False, prog_name="sweeps")

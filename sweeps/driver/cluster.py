@@ -14,10 +14,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray._private import services
@@ -35,6 +35,11 @@ from sweeps.workers.processes.process_server import process_server
 from sweeps.workers.watch import DUMP_S, FROZEN_S
 
 CONNECT_TIMEOUT_S = 5.0
+AWAY_S = 3.0
+"""Seconds without an answer after which a part of Ray that nobody starts again counts as dead."""
+CLUSTER_AWAY_S = 45.0
+"""The same for the GCS of a cluster, which may be started again. If it is away for a minute, Ray's
+client ends this process without a word (2.60)."""
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `interrupts.py` has its own
@@ -124,11 +129,11 @@ def connected(address: str | None, code: Path, config: SweepConfig) -> Iterator[
             _start(code, config, stack)
         else:
             _init({"address": address}, _environment(code, address, None))
-        places = addresses()
+        needed = parts()
         try:
             yield {}
         finally:
-            if answers(places):  # otherwise the call would hang
+            if silent(needed) is None:  # otherwise the call would hang
                 _leave()
 
 
@@ -268,37 +273,46 @@ def there(ids: frozenset[str]) -> bool:
         if node["NodeID"] in ids:
             if not node["Alive"]:
                 return False
-            if not answers([(node["NodeManagerAddress"], node["NodeManagerPort"])]):
+            if silent([_raylet(node)]) is not None:
                 return False
     return True
 
 
-Address = tuple[str, int]
+class Part(NamedTuple):
+    """A process of Ray without which this process can do nothing on the cluster."""
+
+    name: str
+    host: str
+    port: int
+    patience_s: float = AWAY_S
+    """Seconds without an answer after which it counts as dead."""
 
 
-def addresses() -> list[Address]:
-    """Return the addresses at which the cluster and this process's node take calls."""
+def parts() -> list[Part]:
+    """Return the parts of Ray that this process needs: the GCS, and the raylet of its node."""
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
     here = context.get_node_id()
+    ours = ray._private.worker._global_node
+    patience_s = AWAY_S if ours is not None and ours.is_head() else CLUSTER_AWAY_S
     return [
-        (host, int(port)),
-        *(
-            (node["NodeManagerAddress"], node["NodeManagerPort"])
-            for node in ray.nodes()
-            if node["NodeID"] == here
-        ),
+        Part("GCS", host, int(port), patience_s),
+        *(_raylet(node) for node in ray.nodes() if node["NodeID"] == here),
     ]
 
 
-def answers(places: Sequence[Address]) -> bool:
-    """Tell whether all these addresses take connections."""
-    try:
-        for place in places:
-            socket.create_connection(place, CONNECT_TIMEOUT_S).close()
-    except OSError:
-        return False
-    return True
+def _raylet(node: Mapping[str, Any]) -> Part:
+    return Part("raylet", node["NodeManagerAddress"], node["NodeManagerPort"])
+
+
+def silent(needed: Sequence[Part]) -> Part | None:
+    """Return the first of these parts that takes no connection; None: all do."""
+    for part in needed:
+        try:
+            socket.create_connection((part.host, part.port), CONNECT_TIMEOUT_S).close()
+        except OSError:
+            return part
+    return None
 
 
 def draining() -> frozenset[str]:

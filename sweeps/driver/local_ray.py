@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import ray
 from ray._common.utils import get_default_ray_temp_dir
 from ray._private import ray_constants, services
 from ray._private.node import Node
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
+from sweeps.ending_signals import held_back
 from sweeps.environment import environment
 from sweeps.workers.processes import setup_worker
 
@@ -62,7 +64,8 @@ def folder() -> Iterator[str | None]:
 def token() -> Iterator[None]:
     """Give Ray a token that is not in any file, unless the user has set one up.
 
-    Ray would write a permanent one to the user's home, or fail if it cannot.
+    Ray would write a permanent one to the user's home, or fail if it cannot. If this process cannot
+    leave Ray, because Ray has died, Ray keeps the token: its threads end a process without one.
     """
     known = AuthenticationTokenLoader.instance()
     if known.has_token(ignore_auth_mode=True):
@@ -73,7 +76,8 @@ def token() -> Iterator[None]:
             known.reset_cache()
             yield
     finally:
-        known.reset_cache()
+        if not ray.is_initialized():
+            known.reset_cache()
 
 
 class _Service(services.ConsolePopen):
@@ -81,7 +85,7 @@ class _Service(services.ConsolePopen):
 
     The sweep needs these processes to end cleanly, and batch systems send SIGTERM to a process
     group, or to every process of a job. Ray itself shields its processes only from Ctrl-C, in the
-    same way (ray 2.60, `start_ray_process`).
+    same way (ray 2.60, `start_ray_process`); to do so, it has Python fork with all hooks.
     """
 
     def __init__(self, command: Sequence[str], *args: Any, **others: Any) -> None:
@@ -90,11 +94,12 @@ class _Service(services.ConsolePopen):
             # It is killed, so what `multiprocessing` has in the temporary folder would stay there.
             [session] = (w for w in command if w.startswith("--session-dir="))
             others["env"] = {**others["env"], "TMPDIR": session.partition("=")[2]}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            super().__init__(command, *args, start_new_session=True, **others)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with held_back():
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            try:
+                super().__init__(command, *args, start_new_session=True, **others)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def terminate(self) -> None:
         """End it and the processes that it has started, which are shielded, too."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -39,7 +40,11 @@ if TYPE_CHECKING:
 GROUPS_END_S = 30.0
 """Seconds that worker groups get to end by themselves."""
 LOOK_S = 1.0
-"""Seconds between two checks of whether an interrupted round still has its Ray cluster."""
+"""Seconds between two checks of whether the round still has its Ray cluster."""
+TUNE_END_S = 3.0
+"""Seconds that Tune gets to end when Ray is gone."""
+LAST_BATCH_S = 30.0
+"""Seconds that the pump gets to log what it has taken when Ray is gone."""
 MANY = 10_000
 """Maximum number of calls that may wait in the exchange at once."""
 
@@ -56,6 +61,7 @@ class Round:
         scratch: Folder for Tune's and Train's own files.
         followers: Receive lines for the user, and what trials are doing right now.
         rows: Prepared train rows that Ray Data streams to each group; None: none.
+        ray_needs: The parts of Ray without which no round can go on.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class Round:
         scratch: Path,
         followers: Followers,
         rows: Dataset | None,
+        ray_needs: Sequence[cluster.Part],
     ) -> None:
         self.interrupted = False
         """Whether the user ended the sweep."""
@@ -87,7 +94,9 @@ class Round:
         """Whether Tune waits for a trial."""
         self._open: set[str] = set()
         """Trials that were given to Tune and may be running."""
-        self._ray = cluster.addresses()
+        self._ray_needs = ray_needs
+        self._taking = threading.Lock()
+        """Held while the pump logs what happened, and for good once Ray is gone."""
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
@@ -122,21 +131,50 @@ class Round:
         with interrupts(self._interrupt):
             tune.start()
             try:
-                self._over.wait()
+                dead = self._wait()
             except KeyboardInterrupt:  # a second Ctrl-C
                 tune.join(GROUPS_END_S)
                 raise
-            finally:
-                self._over.set()  # so that the signal's thread ends, too
-        if self.interrupted and not cluster.answers(self._ray):
-            self.fault = RayIsGone(
-                "the sweep was interrupted, and its Ray cluster has already shut down; a resume"
-                " continues each running trial from its last saved state"
-            )
+        if dead is not None:
+            self._leave_ray(dead, tune)
             return
         tune.join(GROUPS_END_S)  # it must drop its Ray handles before Ray is shut down
         if self._tune_error is not None and self._is_unexpected(self._tune_error):
             raise self._tune_error
+
+    def _wait(self) -> cluster.Part | None:
+        """Wait until Tune and the groups have ended; return a part of Ray that has died first.
+
+        Every thread that calls Ray would then wait for ever. A part may be away for a moment. But a
+        signal that ends the round may also end the cluster that the sweep joined, and Ray's client
+        ends this process a minute later (2.60).
+        """
+        away, since = None, 0.0
+        while not self._over.wait(LOOK_S):
+            before, away = away, cluster.silent(self._ray_needs)
+            if away != before:
+                since = time.monotonic()
+            if away and (self.interrupted or time.monotonic() - since >= away.patience_s):
+                return away
+        ended_early = self.interrupted or self.lost is not None
+        return cluster.silent(self._ray_needs) if ended_early else None
+
+    def _leave_ray(self, dead: cluster.Part, tune: threading.Thread) -> None:
+        """End the round without waiting for Ray."""
+        what = (
+            "the sweep was interrupted, and its Ray cluster has already shut down"
+            if self.interrupted
+            else f"the sweep stops, because Ray's {dead.name} at {dead.host}:{dead.port} has died"
+        )
+        self.fault = RayIsGone(
+            f"{what}; a resume continues each running trial from its last saved state",
+            interrupted=self.interrupted,
+        )
+        self._taking.acquire(timeout=LAST_BATCH_S)  # the log has one writer at a time
+        if not self.interrupted:
+            self._ending.set()
+            self._groups.let_go()
+            tune.join(TUNE_END_S)
 
     def _start_groups(self) -> None:
         self._groups.start(self._layout.groups, self._layout.size)
@@ -162,7 +200,8 @@ class Round:
         except Exception as error:
             self._tune_error = error
         try:
-            self._end(pump)
+            if not isinstance(self.fault, RayIsGone):
+                self._end(pump)
         except Exception as error:
             self._tune_error = self._tune_error or error
         finally:
@@ -200,8 +239,9 @@ class Round:
         try:
             self._begin_smoke()  # trials are suggested meanwhile, but wait for its result
             while (happened := ray.get(self._exchange.events.remote())) is not None:
-                for message in happened:
-                    self._take(message)
+                with self._taking:
+                    for message in happened:
+                        self._take(message)
         except ray.exceptions.RayActorError as error:
             self._lose(error)
         except BaseException as error:
@@ -293,11 +333,6 @@ class Round:
             " start if it has none"
         )
         self._end_now()
-        # The same signal may end the cluster that the sweep joined. Ray's client would then wait
-        # for a minute and end this process (2.60).
-        while not self._over.wait(LOOK_S):
-            if not cluster.answers(self._ray):
-                self._over.set()
 
     def _end_now(self) -> None:
         self._ending.set()

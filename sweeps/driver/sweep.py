@@ -192,7 +192,8 @@ def _run(
             Stage("starting Ray" if address is None else f"connecting to Ray at {address}")
         )
         variables = stack.enter_context(cluster.connected(address, folder.code, request.config))
-        stack.callback(_leave_nodes, folder, cluster.addresses())
+        ray_needs = cluster.parts()
+        stack.callback(_leave_nodes, folder, ray_needs)
         stack.callback(tell_end)  # printed before Ray's shutdown, which may end this process
         nodes, autoscaling = cluster.nodes(), cluster.autoscales()
         streams = rows is not None
@@ -264,6 +265,7 @@ def _run(
                 folder.scratch,
                 followers,
                 rows,
+                ray_needs,
             )
 
         last = _run_rounds(new_round, control, followers)
@@ -279,8 +281,8 @@ def _run(
         return Outcome(folder, runs, last.interrupted)
 
 
-def _leave_nodes(folder: SweepFolder, ray_is_at: Sequence[cluster.Address]) -> None:
-    if cluster.answers(ray_is_at):
+def _leave_nodes(folder: SweepFolder, ray_needs: Sequence[cluster.Part]) -> None:
+    if cluster.silent(ray_needs) is None:
         leave_nodes(folder)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a sweep once; what comes after the first."""
+"""Ctrl-C, SIGTERM and SIGHUP end a sweep once; what comes after the first."""
 
 import os
 import signal
@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from sweeps.driver.interrupts import interrupts
+from sweeps.ending_signals import ENDING
 
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Python's own for both, as in the command line."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Python's own for all, as in the command line."""
+    before = {number: signal.getsignal(number) for number in ENDING}
     for number in before:
         signal.signal(number, signal.default_int_handler)
     yield
@@ -25,15 +26,26 @@ def send(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def test_further_sigterms_change_nothing_to_the_end_of_the_process():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_further_signal_changes_nothing_to_the_end_of_the_process(number: int):
     """GNU `timeout` sends two at once: to the process, and to its group."""
     ended = threading.Semaphore(0)
     with interrupts(ended.release):
-        send(signal.SIGTERM)
-        send(signal.SIGTERM)
+        send(number)
+        send(number)
         assert ended.acquire(timeout=10)
-    send(signal.SIGTERM)
+    send(number)
     assert not ended.acquire(blocking=False)
+
+
+def test_a_sweep_that_outlives_its_terminal_goes_on():
+    """As `nohup` wants it."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ended = threading.Semaphore(0)
+    with interrupts(ended.release):
+        send(signal.SIGHUP)
+        assert not ended.acquire(timeout=0.2)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_a_second_ctrl_c_is_pythons_own():

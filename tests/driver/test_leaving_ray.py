@@ -42,7 +42,7 @@ def test_the_summary_is_printed_before_ray_is_left_also_after_a_second_ctrl_c(
 
     for name, fake in (
         ("connected", connected),
-        ("addresses", list),
+        ("parts", list),
         ("nodes", lambda: [Node(cpus=2.0, gpus=0.0)]),
         ("autoscales", lambda: False),
     ):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +33,7 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 print(child.pid, flush=True)
 child.wait()
 """
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def test_ray_train_waits_for_a_worker_as_long_as_the_sweep_does(
@@ -65,6 +67,29 @@ def test_sigterm_ends_none_of_rays_processes_and_their_end_ends_what_they_starte
     service.stdout.close()
     assert services.ConsolePopen is not local_ray._Service
     assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_a_signal_while_one_of_rays_processes_is_started_arrives_afterwards():
+    """Python would drop it in a hook for forks, and what the hook has locked would stay locked."""
+    over = threading.Event()  # the thread that waits for it can receive the signal, too
+    pressed: list[int] = []
+
+    def press() -> None:
+        while pressed:
+            os.kill(os.getpid(), pressed.pop())
+
+    os.register_at_fork(after_in_parent=press)  # for good, but it does nothing later
+    before = {n: signal.signal(n, signal.default_int_handler) for n in SIGNALS}
+    threading.Thread(target=over.wait, daemon=True).start()
+    try:
+        for number in SIGNALS:
+            pressed.append(number)
+            with local_ray.own_processes(), pytest.raises(KeyboardInterrupt):
+                services.ConsolePopen([sys.executable, "-c", ""], preexec_fn=lambda: None)
+    finally:
+        over.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_rays_dashboard_starts_with_one_module_and_keeps_its_files_in_rays_folder(
@@ -130,6 +155,22 @@ def test_a_token_is_made_in_memory_and_one_that_the_user_has_stays(
     with local_ray.token():
         assert known.get_raw_token(ignore_auth_mode=True) == "the user's own"
         assert "RAY_AUTH_TOKEN" not in os.environ
+    known.reset_cache()
+
+
+def test_ray_keeps_its_token_if_this_process_cannot_leave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its threads still call the GCS, and end the process if there is none (ray 2.60)."""
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    known = AuthenticationTokenLoader.instance()
+    known.reset_cache()
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    with local_ray.token():
+        token = known.get_raw_token(ignore_auth_mode=True)
+    assert known.get_raw_token(ignore_auth_mode=True) == token
     known.reset_cache()
 
 

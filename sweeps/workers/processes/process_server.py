@@ -37,6 +37,7 @@ from random import Random
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from sweeps.ending_signals import ENDING, held_back
 from sweeps.workers.processes import process_launcher
 from sweeps.workers.processes.forked_worker import become
 
@@ -161,20 +162,21 @@ def _spawned(listener: socket.socket, variables: Mapping[str, str]) -> Callable[
 def _forked(listener: socket.socket, variables: Mapping[str, str]) -> Callable[[], None]:
     """Fork the server from this process, which has imported `SHARED`."""
     wanted, kept_open = os.pipe()  # closes when this process ends, however it ends
-    signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    server = _fork()
-    if not server:
-        try:
-            _detach(listener, wanted)
-            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-            _set_up(variables)
-            _run(listener)
-        except BaseException as error:
-            sys.excepthook(type(error), error, error.__traceback__)
-        finally:
-            os._exit(1)  # this process must not go on as a second sweep process
-    process = os.pidfd_open(server)
-    signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+    with held_back():
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        server = _fork()
+        if not server:
+            try:
+                _detach(listener, wanted)
+                signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+                _set_up(variables)
+                _run(listener)
+            except BaseException as error:
+                sys.excepthook(type(error), error, error.__traceback__)
+            finally:
+                os._exit(1)  # this process must not go on as a second sweep process
+        process = os.pidfd_open(server)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
     os.close(wanted)
 
     def end() -> None:
@@ -218,6 +220,7 @@ def _detach(listener: socket.socket, wanted: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # forgets a Ctrl-C that came before
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.dup2(wanted, 0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     for number in map(int, os.listdir("/proc/self/fd")):
