@@ -645,6 +645,7 @@
             z: 3,
             data: ordered.map((trial) => ({...dot(trial, 0, 6), value: trial.curve.at(-1)})),
             markLine: {
+              precision: 4, // of `mark.value`, 2 by default
               silent: true,
               symbol: "none",
               lineStyle: {color: css("muted"), type: "dotted"},
