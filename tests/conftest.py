@@ -141,10 +141,10 @@ def run_whole_sweep(
     from sweeps.records.event_log import EventLog
 
     def log_that_calls(
-        path: Path, observers: list[Callable[[Event], None]], **options: Any
+        path: Path, observers: list[Callable[[Event], None]], again: str
     ) -> EventLog:
         observers.append(on_event)
-        return EventLog(path, observers, **options)
+        return EventLog(path, observers, again)
 
     plain = {"storage": str(storage), "max_concurrent": 1, "smoke": False, "trackers": ()}
     plain |= {"stall_timeout": timedelta(seconds=150)}  # less than a test has: it writes stacks

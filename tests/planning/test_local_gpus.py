@@ -326,7 +326,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     for name, fake in (
         ("connected", connected),
-        ("addresses", list),
+        ("parts", list),
         ("nodes", lambda: [Node(cpus=2.0, gpus=1.0)]),
         ("gpu_kinds", lambda: ["H100"]),
         ("autoscales", lambda: False),

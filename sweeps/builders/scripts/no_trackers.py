@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -31,31 +30,33 @@ def without_trackers(scratch: Path) -> None:
     """
     os.environ |= {**_OFF, "MLFLOW_ALLOW_FILE_STORE": "true"}
     uri = scratch.as_uri()
-    if (module := sys.modules.get(_FLUENT)) is not None:
-        _redirect(module, uri)
+    if _FLUENT in sys.modules:
+        _redirect(uri)
     else:
-        hook = ImportHook(lambda name: name == _FLUENT, lambda spec: _redirected(spec, uri))
+        hook = ImportHook(lambda name: name == _FLUENT, lambda _: _redirected(uri))
         sys.meta_path.insert(0, hook)
 
 
 @contextmanager
-def _redirected(spec: ModuleSpec, uri: str) -> Iterator[None]:
+def _redirected(uri: str) -> Iterator[None]:
     yield
-    _redirect(sys.modules[spec.name], uri)
+    _redirect(uri)
 
 
-def _redirect(module: Any, uri: str) -> None:
+def _redirect(uri: str) -> None:
     """Have MLflow write to another place from a script's first use of it on."""
+    fluent, package = sys.modules[_FLUENT], sys.modules["mlflow"]
 
     def elsewhere(name: str) -> None:
-        own = getattr(module, name)
+        own = getattr(fluent, name)
 
         @functools.wraps(own)
         def function(*args: Any, **options: Any) -> Any:
-            sys.modules["mlflow"].set_tracking_uri(uri)
+            package.set_tracking_uri(uri)
             return own(*args, **options)
 
-        setattr(module, name, function)
+        for module in (fluent, package):
+            setattr(module, name, function)
 
     for name in _WRITING:
         elsewhere(name)
