@@ -5,6 +5,7 @@ Runs in the sweep process. Only this module knows how Ray is started; ray 2.60.
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import logging
@@ -310,8 +311,9 @@ def silent(needed: Sequence[Part]) -> Part | None:
     for part in needed:
         try:
             socket.create_connection((part.host, part.port), CONNECT_TIMEOUT_S).close()
-        except OSError:
-            return part
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):  # no file is left to ask with
+                return part
     return None
 
 
