@@ -275,11 +275,12 @@ class Adapted:
         base: Path,
         kept: Path,
         note: Callable[[str], None],
-        copy: Callable[[Path], Path] | None = None,
+        copy_code: Callable[[Path], Path] | None = None,
     ) -> Adapted:
         """Return the builder after a dry run; the same one if it needs none."""
-        try_ = self._member("tried")
-        return Adapted(try_(flags, base=base, kept=kept, note=note, copy=copy)) if try_ else self
+        if (dry_run := self._member("tried")) is None:
+            return self
+        return Adapted(dry_run(flags, base=base, kept=kept, note=note, copy_code=copy_code))
 
     @property
     def _fields(self) -> tuple[dataclasses.Field[Any], ...]:

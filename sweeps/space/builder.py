@@ -205,7 +205,7 @@ class ScriptBuilder(Builder, Protocol):
         base: Path,
         kept: Path,
         note: Callable[[str], None],
-        copy: Callable[[Path], Path] | None = None,
+        copy_code: Callable[[Path], Path] | None = None,
     ) -> Builder:
         """Return the same builder with the arguments and keywords that a dry run found.
 
@@ -216,8 +216,8 @@ class ScriptBuilder(Builder, Protocol):
             base: The folder that trials run in.
             kept: The folder where it keeps its findings.
             note: Called with a line about what it does.
-            copy: Copies the user's code to below a folder, under the whole path that it has, and
-                returns the copy of the script; None: it runs where it is.
+            copy_code: Copies the user's code to below a folder, under the whole path that it has,
+                and returns the copy of the script; None: it runs where it is.
 
         Raises:
             UserError: It does not create a trainer that can be tuned.

@@ -119,7 +119,7 @@ def dry_run(
     base: Path,
     kept: Path,
     where: str,
-    copy: Callable[[Path], Path] | None = None,
+    copy_code: Callable[[Path], Path] | None = None,
 ) -> Found:
     """Return the findings of a dry run; those of an earlier one with the same inputs are reused.
 
@@ -131,8 +131,9 @@ def dry_run(
         base: The folder that trials run in.
         kept: The folder in which findings are cached, under a digest of everything they depend on.
         where: What messages call the script.
-        copy: Copies the script and what a worker has of its folder; see `space.builder`. A worker
-            runs a copy, too, so something that only the folder itself has is missed here already.
+        copy_code: Copies the script and what a worker has of its folder; see `space.builder`. A
+            worker runs a copy, too, so something that only the folder itself has is missed here
+            already.
 
     Raises:
         UserError: The script cannot be tuned.
@@ -154,8 +155,8 @@ def dry_run(
     with tempfile.TemporaryDirectory(prefix="sweeps-") as scratch:
         place = Path(scratch).resolve()
         mirror = str(place / "copy")
-        if copy is not None:
-            asked |= {"file": str(copy(Path(mirror))), "mirror": mirror}
+        if copy_code is not None:
+            asked |= {"file": str(copy_code(Path(mirror))), "mirror": mirror}
         (place / "asked.json").write_text(json.dumps(asked, default=str))
         # -P: as in a worker, files in `base` do not hide libraries of the same name.
         command = [sys.executable, "-P", "-m", "sweeps.builders.scripts.dry_run_process", scratch]

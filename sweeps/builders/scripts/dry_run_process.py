@@ -69,9 +69,7 @@ def _parsed(texts: Mapping[str, str]) -> Iterator[tuple[str, Domain]]:
                 yield name, domain
 
 
-def _try(
-    program: Program, words: Sequence[str], offered: Offered, mirror: str | None = None
-) -> Found:
+def _try(program: Program, words: Sequence[str], offered: Offered, mirror: str | None) -> Found:
     ending = Ending()
     raw: dict[int, dict[str, Any]] = {}
     started = time.monotonic()

@@ -6,7 +6,7 @@ script up to `train()`. It must not know about the task of the script.
 
 from __future__ import annotations
 
-import copy as copies
+import copy
 import dataclasses
 import hashlib
 import importlib.util
@@ -88,7 +88,7 @@ class Script:
         Raises:
             UserError: There is no such script.
         """
-        found = copies.copy(self)
+        found = copy.copy(self)
         if self.script.endswith(".py"):
             if Path(self.script).is_absolute():
                 places = [Path("/")]
@@ -116,7 +116,7 @@ class Script:
         """Return the same builder, set to run the script from a copy of the folder `root`."""
         if not self.program.is_own:
             return self
-        there = copies.copy(self)
+        there = copy.copy(self)
         file = copied / self.program.file.relative_to(root)
         there._program = dataclasses.replace(self.program, file=file)
         return there
@@ -128,7 +128,7 @@ class Script:
         base: Path,
         kept: Path,
         note: Callable[[str], None],
-        copy: Callable[[Path], Path] | None = None,
+        copy_code: Callable[[Path], Path] | None = None,
     ) -> Script:
         """Return the same builder with the arguments and flags that a dry run found.
 
@@ -137,7 +137,7 @@ class Script:
         """
         from sweeps.builders.scripts.dry_run import dry_run
 
-        known = copies.copy(self)
+        known = copy.copy(self)
         known._found = dry_run(
             self.program,
             self.command_line,
@@ -145,7 +145,7 @@ class Script:
             base=base,
             kept=kept,
             where=self.script,
-            copy=copy,
+            copy_code=copy_code,
         )
         note(known.description)
         for block in known.found.blocks:
@@ -242,7 +242,7 @@ class Script:
 
     def with_fewer_rows(self, phases: Collection[str]) -> Script:
         """Return the same builder, set to use fewer rows per device in these phases."""
-        reduced = copies.copy(self)
+        reduced = copy.copy(self)
         reduced._reduced = phases
         return reduced
 

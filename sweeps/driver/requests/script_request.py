@@ -7,6 +7,7 @@ flags. It must not know what the script does.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -70,14 +71,17 @@ def settle_script(
         copy_code(loaded, code)
         return code / file.relative_to(loaded.root)
 
-    alike: dict[str, Any] = {"base": base, "kept": kept}
-    if builder.script_folder is not None:
-        alike["copy"] = copy
+    dry_run = functools.partial(
+        builder.tried,
+        base=base,
+        kept=kept,
+        copy_code=copy if builder.script_folder is not None else None,
+    )
 
     def again(changed: Mapping[str, Any]) -> Adapted:
-        return builder.tried(changed, note=lambda _: None, **alike)
+        return dry_run(changed, note=lambda _: None)
 
-    tried = builder.tried(given, note=note, **alike)
+    tried = dry_run(given, note=note)
     if problems := list(_set_twice(tried, given, again)):
         raise UserError(problems, loaded.where)
     return dataclasses.replace(
